@@ -1,0 +1,1 @@
+"""Pure values and maths: no files, no network, no clock, no torch at import."""

@@ -1,0 +1,116 @@
+"""The values that flow through the method; each stage wraps what the stage before made.
+
+Prompt -> SampledPrompt -> ScoredPrompt -> PreferencePair or Skipped. The unit is the group: one prompt with its N
+responses. Values know no files and no models; joins are by id, never by row number.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+FinishReason = Literal["stop", "length"]
+View = Literal["crosslingual", "multilingual"]
+SkipReason = Literal[
+    "empty",
+    "truncated",
+    "duplicate",
+    "wrong-language",
+    "too-few-responses",
+    "above-upper-bound",
+    "tie",
+    "below-margin",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One instruction in one language, with its English twin (the same id; for English, the same text)."""
+
+    id: str
+    language: str
+    instruction: str
+    english_instruction: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """What a model answered.
+
+    `token_ids` are the sampler's own ids, the end-of-turn token included when (and only when) the response ended by
+    itself; None for text that came from elsewhere. `finish_reason` is "stop" when it ended by itself, "length" when it
+    was cut.
+    """
+
+    text: str
+    token_ids: tuple[int, ...] | None = None
+    finish_reason: FinishReason = "stop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledPrompt:
+    """A group: one prompt and its N responses."""
+
+    prompt: Prompt
+    responses: tuple[Response, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseLogprob:
+    """log π(y|x) in nats, summed over the response's own tokens, and how many tokens were summed."""
+
+    logprob: float
+    n_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredResponse:
+    """A response with log π(y|x) under the policy and under the reference (nats, summed over `n_tokens` tokens)."""
+
+    response: Response
+    policy_logprob: float
+    reference_logprob: float
+    n_tokens: int
+
+    @property
+    def log_ratio(self) -> float:
+        """log π(y|x) − log π_ref(y|x): the implicit reward at β = 1 (nats)."""
+        return self.policy_logprob - self.reference_logprob
+
+    @property
+    def n_chars(self) -> int:
+        """Length of the text in characters (Unicode code points)."""
+        return len(self.response.text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredPrompt:
+    """A group whose responses were all scored under one instruction, `judged_under`, chosen by `view`."""
+
+    prompt: Prompt
+    view: View
+    judged_under: str
+    responses: tuple[ScoredResponse, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreferencePair:
+    """Chosen and rejected response of one prompt. A score is log-ratio − α·length; the margin is their difference."""
+
+    prompt: Prompt
+    chosen: ScoredResponse
+    rejected: ScoredResponse
+    alpha: float
+    chosen_score: float
+    rejected_score: float
+
+    @property
+    def margin(self) -> float:
+        """chosen_score − rejected_score (nats), never negative unless an upper bound forbade the best response."""
+        return self.chosen_score - self.rejected_score
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """A prompt that gave no pair, and why."""
+
+    prompt: Prompt
+    reason: SkipReason

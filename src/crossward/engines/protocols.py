@@ -1,0 +1,116 @@
+"""What the pipeline asks of an engine, on one screen: plain values in, plain values out.
+
+An engine holds at most one model, knows no run directory, and reports progress by calling `advance(n)` when `n` more
+responses (or pairs) are done.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from crossward.core.language import Identification
+from crossward.core.records import Prompt, Response, ResponseLogprob, SampledPrompt
+
+Dtype = Literal["float32", "bfloat16"]
+Advance = Callable[[int], None]
+
+
+def no_progress(n: int) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """A checkpoint (folder or hub name; a LoRA adapter's folder too) and how to load it."""
+
+    path: str
+    dtype: Dtype
+    device: str = "auto"
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How to decode. `temperature` 0 is greedy; `seed` with the prompt's id and the sample's index fixes every draw."""
+
+    n: int
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A group to score: every response under the same instruction."""
+
+    instruction: str
+    responses: tuple[Response, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingPair:
+    """A pair on the prompt it trains, with log π_ref of both responses under that same prompt (nats)."""
+
+    instruction: str
+    chosen: Response
+    rejected: Response
+    reference_chosen_logprob: float
+    reference_rejected_logprob: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lora:
+    """LoRA settings; `target_modules` as peft reads them ("all-linear" or names)."""
+
+    rank: int
+    alpha: float
+    dropout: float = 0.0
+    target_modules: str | tuple[str, ...] = "all-linear"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """How to train: `batch_size` pairs a step, split into micro-batches of `micro_batch_size`."""
+
+    beta: float
+    nll_weight: float
+    learning_rate: float
+    epochs: float
+    batch_size: int
+    micro_batch_size: int
+    warmup_ratio: float
+    scheduler: Literal["cosine", "linear", "constant"]
+    weight_decay: float
+    max_grad_norm: float
+    max_length: int
+    seed: int
+    gradient_checkpointing: bool = False
+    lora: Lora | None = None
+    save_dtype: Dtype = "float32"
+
+
+class Sampler(Protocol):
+    def sample(self, prompts: Sequence[Prompt], sampling: Sampling, *, advance: Advance = no_progress) -> list[SampledPrompt]:
+        """`sampling.n` responses to each prompt's own instruction, in the prompts' order."""
+        ...
+
+
+class Scorer(Protocol):
+    def score(self, groups: Sequence[Judged], *, advance: Advance = no_progress) -> list[tuple[ResponseLogprob, ...]]:
+        """log π(y|x) of every response, in the groups' order."""
+        ...
+
+
+class Trainer(Protocol):
+    def train(self, pairs: Sequence[TrainingPair], training: Training, *, output: Path, metrics: Path) -> dict[str, float]:
+        """Train with DPO + NLL, save a checkpoint in `output` (resuming one that was cut), log steps to `metrics`."""
+        ...
+
+
+class LanguageIdentifier(Protocol):
+    def identify(self, texts: Sequence[str]) -> list[Identification]:
+        """The language of each text."""
+        ...

@@ -1,0 +1,1 @@
+"""Everything that touches the disk: tables, manifests, the run directory, prompt sources."""
