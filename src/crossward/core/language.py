@@ -27,7 +27,9 @@ def language_name(code: str) -> str:
     try:
         return NAMES[code]
     except KeyError:
-        raise ValueError(f"unknown language code {code!r}: expected an ISO 639-1 code such as 'es', 'sw' or 'zh'") from None
+        raise ValueError(
+            f"unknown language code {code!r}: expected an ISO 639-1 code such as 'es', 'sw' or 'zh'"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

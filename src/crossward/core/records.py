@@ -104,7 +104,7 @@ class PreferencePair:
 
     @property
     def margin(self) -> float:
-        """chosen_score − rejected_score (nats), never negative unless an upper bound forbade the best response."""
+        """chosen_score − rejected_score (nats); negative only where the pair was drawn at random."""
         return self.chosen_score - self.rejected_score
 
 

@@ -93,7 +93,9 @@ class Training:
 
 
 class Sampler(Protocol):
-    def sample(self, prompts: Sequence[Prompt], sampling: Sampling, *, advance: Advance = no_progress) -> list[SampledPrompt]:
+    def sample(
+        self, prompts: Sequence[Prompt], sampling: Sampling, *, advance: Advance = no_progress
+    ) -> list[SampledPrompt]:
         """`sampling.n` responses to each prompt's own instruction, in the prompts' order."""
         ...
 
@@ -105,7 +107,9 @@ class Scorer(Protocol):
 
 
 class Trainer(Protocol):
-    def train(self, pairs: Sequence[TrainingPair], training: Training, *, output: Path, metrics: Path) -> dict[str, float]:
+    def train(
+        self, pairs: Sequence[TrainingPair], training: Training, *, output: Path, metrics: Path
+    ) -> dict[str, float]:
         """Train with DPO + NLL, save a checkpoint in `output` (resuming one that was cut), log steps to `metrics`."""
         ...
 

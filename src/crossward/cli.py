@@ -1,0 +1,306 @@
+"""The command line: one short function a verb. Heavy imports happen inside, so that --help is quick."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from crossward import console
+
+app = typer.Typer(no_args_is_help=True, add_completion=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+Recipe = Annotated[Path, typer.Argument(help="A YAML recipe, for instance recipes/smollm2.yaml.", show_default=False)]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides: section.key=value.", show_default=False)]
+Run = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
+Input = Annotated[Path, typer.Option("--input", help="File to read.", show_default=False)]
+Output = Annotated[Path, typer.Option("--output", help="File to write.", show_default=False)]
+Policy = Annotated[str, typer.Option(help="The aligned model: a folder or a hub name.", show_default=False)]
+Reference = Annotated[str, typer.Option(help="The model it was aligned from.", show_default=False)]
+Precision = Annotated[Literal["float32", "bfloat16"], typer.Option(help="Weights of both models.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON summary on stdout.")]
+Compatibility = Annotated[
+    Literal["none", "published"], typer.Option(help="published: with the quirks of the published code.")
+]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Let the checkpoint run its own code.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """Align a language model in many languages from its English alignment alone."""
+    if version:
+        from crossward import __version__
+
+        print(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def run(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    redo: Annotated[list[str] | None, typer.Option(help="A stage to do again, such as iteration-1/pair.")] = None,
+) -> None:
+    """Run a recipe from start to end, or continue it where it stopped.
+
+    Example: crossward run recipes/smollm2.yaml sample.n=4 run=runs/small
+    """
+    from crossward.config import load
+    from crossward.pipeline.iterate import run as run_recipe
+
+    directory = run_recipe(load(recipe, overrides or ()), progress=console.Terminal(), redo=redo or ())
+    console.out.print(f"report: {directory.report}", markup=False)
+
+
+@app.command()
+def check(recipe: Recipe, overrides: Overrides = None, json: Json = False) -> None:
+    """Say what is wrong with a recipe before anything is computed; exit code 2 if something is.
+
+    Example: crossward check recipes/smollm2.yaml
+    """
+    from dataclasses import asdict
+
+    from crossward.config import load
+    from crossward.pipeline.check import check as check_recipe
+
+    findings = check_recipe(load(recipe, overrides or ()))
+    if json:
+        console.show_json([asdict(finding) for finding in findings])
+    else:
+        console.show_table(
+            str(recipe), ["", "what", "found"], [[finding.level, finding.subject, finding.text] for finding in findings]
+        )
+    if any(finding.level == "error" for finding in findings):
+        raise typer.Exit(2)
+
+
+@app.command()
+def sample(
+    policy: Policy,
+    input: Input,
+    output: Output,
+    language: Annotated[str | None, typer.Option(help="Language of the prompts, where the rows do not say.")] = None,
+    english: Annotated[Path | None, typer.Option(help="The English twins, joined by id.")] = None,
+    id_field: Annotated[str, typer.Option(help="Field that holds the id.")] = "id",
+    instruction_field: Annotated[str, typer.Option(help="Field that holds the prompt.")] = "instruction",
+    n: Annotated[int, typer.Option(min=1, help="Responses per prompt.")] = 10,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.9,
+    top_p: Annotated[float, typer.Option(min=0.01, max=1.0)] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 2400,
+    seed: int = 42,
+    batch_rows: Annotated[int, typer.Option(min=1, help="Responses generated at once.")] = 64,
+    dtype: Precision = "bfloat16",
+    device: Device = "auto",
+    trust_remote_code: Trust = False,
+    json: Json = False,
+) -> None:
+    """Sample responses to a file of prompts and write groups for `crossward score`.
+
+    Example: crossward sample --policy P --input es.jsonl --english en.jsonl --language es --output groups.jsonl
+    """
+    from crossward.engines.protocols import ModelSpec, Sampling
+    from crossward.pipeline.standalone import read_prompts, sample_file
+
+    prompts = read_prompts(
+        input, language=language, english=english, id_field=id_field, instruction_field=instruction_field
+    )
+    summary = sample_file(
+        prompts,
+        output,
+        policy=ModelSpec(path=policy, dtype=dtype, device=device, trust_remote_code=trust_remote_code),
+        sampling=Sampling(n=n, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed),
+        batch_rows=batch_rows,
+        progress=console.Terminal(),
+    )
+    _show(summary, json=json, title=f"responses in {output}")
+
+
+@app.command()
+def score(
+    policy: Policy,
+    reference: Reference,
+    input: Input,
+    output: Output,
+    view: Annotated[
+        Literal["crosslingual", "multilingual"], typer.Option(help="The instruction that responses are judged under.")
+    ] = "crosslingual",
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Padded tokens in one batch.")] = 16384,
+    dtype: Precision = "bfloat16",
+    device: Device = "auto",
+    compatibility: Compatibility = "none",
+    trust_remote_code: Trust = False,
+    json: Json = False,
+) -> None:
+    """Score every response with log π(y|x) under policy and reference: the implicit reward.
+
+    Example: crossward score --policy P --reference R --input groups.jsonl --output scored.jsonl
+    """
+    from crossward.engines.protocols import ModelSpec
+    from crossward.pipeline.standalone import score_file
+
+    models = [
+        ModelSpec(path=path, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+        for path in (policy, reference)
+    ]
+    summary = score_file(
+        input,
+        output,
+        policy=models[0],
+        reference=models[1],
+        view=view,
+        compatibility=compatibility,
+        batch_tokens=batch_tokens,
+        progress=console.Terminal(),
+    )
+    _show(summary, json=json, title=f"log-ratios in {output} (nats)")
+
+
+@app.command()
+def pair(
+    input: Input,
+    output: Output,
+    length_unit: Annotated[
+        Literal["characters", "tokens", "none"], typer.Option(help="Length that is controlled.")
+    ] = "characters",
+    upper_bound: Annotated[float | None, typer.Option(help="Never choose a response whose score reaches it.")] = None,
+    min_margin: Annotated[float, typer.Option(min=0.0, help="Skip pairs whose scores are closer (nats).")] = 0.0,
+    language_filter: Annotated[
+        Literal["none", "lingua"], typer.Option(help="lingua: leave out responses in the wrong language.")
+    ] = "none",
+    compatibility: Compatibility = "none",
+    json: Json = False,
+) -> None:
+    """Make preference pairs of scored groups: best against worst, with length control per language.
+
+    Example: crossward pair --input scored.jsonl --output pairs.jsonl --length-unit characters
+    """
+    from crossward.core.pairing import PairingRules, published_rules
+    from crossward.pipeline.standalone import identifier_for, pair_file
+
+    rules = PairingRules(length_unit=length_unit, upper_bound=upper_bound, min_margin=min_margin)
+    if compatibility == "published":
+        rules = published_rules(length_unit, upper_bound)
+    summary = pair_file(input, output, rules=rules, identifier=identifier_for(language_filter, input))
+    _show({"languages": summary}, json=json, title=f"pairs in {output}", bare=True)
+
+
+@app.command()
+def train(
+    policy: Policy,
+    reference: Reference,
+    input: Input,
+    output: Annotated[Path, typer.Option("--output", help="Folder for the trained checkpoint.", show_default=False)],
+    beta: Annotated[float, typer.Option(min=0.0)] = 0.1,
+    nll_weight: Annotated[float, typer.Option(min=0.0, help="Weight of the NLL of the chosen, per sequence.")] = 1.0,
+    learning_rate: Annotated[float, typer.Option(min=0.0)] = 5e-7,
+    epochs: Annotated[float, typer.Option(min=0.0)] = 1.0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pairs per optimiser step.")] = 32,
+    micro_batch_size: Annotated[int, typer.Option(min=1, help="Pairs at once.")] = 1,
+    warmup_ratio: Annotated[float, typer.Option(min=0.0, max=0.99)] = 0.1,
+    max_length: Annotated[int, typer.Option(min=2)] = 4096,
+    lora_rank: Annotated[int | None, typer.Option(min=1, help="Train a LoRA adapter of this rank.")] = None,
+    save_dtype: Precision = "float32",
+    seed: int = 42,
+    dtype: Precision = "bfloat16",
+    device: Device = "auto",
+    trust_remote_code: Trust = False,
+    json: Json = False,
+) -> None:
+    """Train with DPO + NLL on a file of pairs, over an explicit reference.
+
+    Example: crossward train --policy P --reference P --input pairs.jsonl --output aligned
+    """
+    from crossward.engines.protocols import Lora, ModelSpec, Training
+    from crossward.pipeline.standalone import train_file
+
+    models = [
+        ModelSpec(path=path, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+        for path in (policy, reference)
+    ]
+    training = Training(
+        beta=beta,
+        nll_weight=nll_weight,
+        learning_rate=learning_rate,
+        epochs=epochs,
+        batch_size=batch_size,
+        micro_batch_size=micro_batch_size,
+        warmup_ratio=warmup_ratio,
+        scheduler="cosine",
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        max_length=max_length,
+        seed=seed,
+        lora=None if lora_rank is None else Lora(rank=lora_rank, alpha=2.0 * lora_rank),
+        save_dtype=save_dtype,
+    )
+    summary = train_file(
+        input,
+        output,
+        policy=models[0],
+        reference=models[1],
+        training=training,
+        batch_tokens=16384,
+        progress=console.Terminal(),
+    )
+    if json:
+        console.show_json(summary)
+    else:
+        console.show_table(f"training of {output}", ["", "value"], [[key, value] for key, value in summary.items()])
+
+
+@app.command()
+def show(
+    run: Run,
+    prompt: Annotated[str, typer.Option("--prompt", help="The prompt's id.", show_default=False)],
+    language: Annotated[str | None, typer.Option(help="Only this language.")] = None,
+) -> None:
+    """Show one prompt's life: its responses, their scores, the pair it gave or why it gave none.
+
+    Example: crossward show runs/smollm2 --prompt 17 --language es
+    """
+    from crossward.pipeline.show import prompt_life
+
+    for line in prompt_life(run, prompt, language):
+        console.out.print(line, markup=False)
+
+
+@app.command()
+def report(run: Run) -> None:
+    """Write the report of a run again, finished or not.
+
+    Example: crossward report runs/smollm2
+    """
+    from crossward.pipeline.report.markdown import report_again
+
+    console.out.print(f"report: {report_again(run)}", markup=False)
+
+
+def _show(summary: dict[str, Any], *, json: bool, title: str, bare: bool = False) -> None:
+    """A summary per language, as JSON or as a table."""
+    languages = summary["languages"]
+    if json:
+        console.show_json(languages if bare else summary)
+        return
+    hidden = {"curve"}
+    keys = [key for key in next(iter(languages.values()), {}) if key not in hidden]
+    rows = [[language, *(counts[key] for key in keys)] for language, counts in languages.items()]
+    console.show_table(title, ["language", *(key.replace("_", " ") for key in keys)], rows)
+
+
+def main() -> None:
+    """Run the command line; see console.guarded for what happens to errors."""
+    command = typer.main.get_command(app)
+
+    def invoke() -> None:
+        code = command.main(args=sys.argv[1:], prog_name="crossward", standalone_mode=False)
+        if isinstance(code, int) and code:
+            sys.exit(code)
+
+    sys.exit(console.guarded(invoke, resume=shlex.join(["crossward", *sys.argv[1:]])))

@@ -1,0 +1,133 @@
+"""The terminal: results to stdout, talk to stderr, exceptions to one sentence and an exit code.
+
+Exit codes: 0 done, 2 the user can mend it (one sentence), 1 our fault (traceback).
+"""
+
+import errno
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from crossward.engines.protocols import Advance
+
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+class Terminal:
+    """Progress for people: bars on a terminal, a plain line every ten seconds elsewhere."""
+
+    def say(self, line: str) -> None:
+        err.print(line, markup=False)
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Advance]:
+        with _bar(title, total) if err.is_terminal else _lines(title, total) as advance:
+            yield advance
+
+
+@contextmanager
+def _bar(title: str, total: int) -> Iterator[Advance]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=err) as bars:
+        task = bars.add_task(title, total=total, rate="")
+        started, done = time.monotonic(), 0
+
+        def advance(n: int) -> None:
+            nonlocal done
+            done += n
+            bars.update(task, advance=n, rate=f"{done / (time.monotonic() - started + 1e-9):.1f}/s")
+
+        yield advance
+
+
+@contextmanager
+def _lines(title: str, total: int) -> Iterator[Advance]:
+    started = told = time.monotonic()
+    done = 0
+
+    def advance(n: int) -> None:
+        nonlocal done, told
+        done += n
+        now = time.monotonic()
+        if now - told >= 10 and done < total:
+            told = now
+            rate = done / (now - started)
+            err.print(f"{title}: {done}/{total}, {rate:.1f}/s, about {(total - done) / rate:.0f} s left", markup=False)
+
+    yield advance
+    err.print(f"{title}: {total} in {time.monotonic() - started:.1f} s", markup=False)
+
+
+def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table on stdout, first column to the left, the others to the right."""
+    table = Table(title=title, title_justify="left")
+    for i, name in enumerate(header):
+        table.add_column(name, justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*(_shown(value) for value in row))
+    out.print(table)
+
+
+def show_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def _shown(value: object) -> str:
+    match value:
+        case None:
+            return "–"
+        case float():
+            return f"{value:.4g}"
+        case dict():
+            return ", ".join(f"{key} {count}" for key, count in value.items()) or "none"
+        case _:
+            return str(value)
+
+
+def guarded(command: Callable[[], object], *, resume: str) -> int:
+    """Run a command; returns its exit code. `resume` is the command line that continues after a stop.
+
+    CROSSWARD_TRACEBACK=1 shows the traceback behind a sentence.
+    """
+    try:
+        command()
+    except KeyboardInterrupt:
+        return _tell(f"stopped: what was finished is kept; run the same command again to continue: {resume}")
+    except ValueError as error:
+        return _tell(" ".join(str(error).split()), error)
+    except ModuleNotFoundError as error:
+        return _tell(f"the package {error.name!r} is not installed: pip install {error.name}", error)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return _tell(
+                f"no space left on the disk of {error.filename or 'the output'}: free some and run again: {resume}"
+            )
+        if error.errno in (errno.EACCES, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EROFS):
+            return _tell(f"{error.filename}: {error.strerror}", error)
+        raise
+    return 0
+
+
+def _tell(sentence: str, error: BaseException | None = None) -> int:
+    if error is not None and os.environ.get("CROSSWARD_TRACEBACK"):
+        err.print_exception()
+    err.print(f"crossward: {sentence}", markup=False)
+    return 2

@@ -1,0 +1,147 @@
+"""What is wrong with a recipe, told before anything is computed."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from crossward.config import Config
+from crossward.core.records import Prompt
+from crossward.pipeline import provenance
+from crossward.pipeline.assemble import Engines, Model
+from crossward.pipeline.prompts import evaluation_prompts, training_prompts
+from crossward.store.run_dir import RunDir
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line of the preflight: what was looked at, how it is, and what was seen."""
+
+    level: Literal["ok", "warning", "error"]
+    subject: str
+    text: str
+
+
+def check(config: Config) -> list[Finding]:
+    """Every finding about a recipe, errors last; no model weights are loaded."""
+    findings: list[Finding] = []
+    prompts = _prompts(config, findings)
+    _languages(config, findings)
+    _models(config, prompts, findings)
+    _run_folder(config, findings)
+    order = {"ok": 0, "warning": 1, "error": 2}
+    return sorted(findings, key=lambda finding: order[finding.level])
+
+
+def _attempt(findings: list[Finding], subject: str, look: Callable[[], str]) -> bool:
+    """Note what `look` says, or the sentence of the ValueError that it raises."""
+    try:
+        findings.append(Finding(level="ok", subject=subject, text=look()))
+    except (ValueError, OSError) as error:
+        findings.append(Finding(level="error", subject=subject, text=str(error)))
+        return False
+    return True
+
+
+def _prompts(config: Config, findings: list[Finding]) -> dict[str, list[Prompt]]:
+    loaded: dict[str, list[Prompt]] = {}
+
+    def training() -> str:
+        loaded.update(training_prompts(config))
+        return ", ".join(f"{language} {len(group)}" for language, group in loaded.items())
+
+    def held_out() -> str:
+        found = evaluation_prompts(config)
+        shared = {prompt.instruction for group in found.values() for prompt in group} & {
+            prompt.instruction for group in loaded.values() for prompt in group
+        }
+        if shared:
+            text = f"{len(shared)} evaluation prompts are also trained on, for instance {sorted(shared)[0][:60]!r}"
+            findings.append(Finding(level="warning", subject="evaluation prompts", text=text))
+        return ", ".join(f"{language} {len(group)}" for language, group in found.items()) or "none named"
+
+    _attempt(findings, "prompts", training)
+    _attempt(findings, "evaluation prompts", held_out)
+    return loaded
+
+
+def _languages(config: Config, findings: list[Finding]) -> None:
+    if config.pair.language_filter == "none":
+        return
+    from crossward.engines.lingua_identifier import unsupported
+
+    if unknown := unsupported(config.languages):
+        text = f"{', '.join(unknown)} cannot be told from other languages by lingua: nothing is filtered there"
+        findings.append(Finding(level="warning", subject="language filter", text=text))
+    else:
+        findings.append(Finding(level="ok", subject="language filter", text="lingua knows every language of the run"))
+
+
+def _models(config: Config, prompts: dict[str, list[Prompt]], findings: list[Finding]) -> None:
+    engines = Engines(config)
+    models: list[Model] = []
+
+    def look(open_model: Callable[[], Model]) -> str:
+        model = open_model()
+        tokens = engines.tokens(model)
+        models.append(model)
+        tokens.prompt_ids("Hello")
+        stops = ", ".join(sorted(tokens.decode_special(i) for i in tokens.stop_ids))
+        return f"{model.spec.path}: end of turn {tokens.decode_special(tokens.end_of_turn_id)}, stops on {stops}"
+
+    for subject, open_model in (("policy", engines.policy), ("reference", engines.reference)):
+        _attempt(findings, subject, lambda open_model=open_model: look(open_model))
+    if len(models) < 2:
+        return
+    policy, reference = models
+    if policy.fingerprint == reference.fingerprint:
+        text = "policy and reference are the same weights: every reward would be exactly 0"
+        findings.append(Finding(level="error", subject="models", text=text))
+
+    def same_tokens() -> str:
+        engines.require_same_tokens(policy, reference)
+        return "policy and reference share vocabulary, chat template and end of turn"
+
+    _attempt(findings, "tokenizers", same_tokens)
+    if prompts:
+        _attempt(findings, "lengths", lambda: _lengths(config, engines, policy, prompts))
+
+
+def _lengths(config: Config, engines: Engines, policy: Model, prompts: dict[str, list[Prompt]]) -> str:
+    """The longest prompt and the longest response must fit into the model's positions."""
+    from crossward.engines.models import max_positions
+
+    tokens = engines.tokens(policy)
+    longest = max(len(tokens.prompt_ids(prompt.instruction)) for group in prompts.values() for prompt in group)
+    positions = max_positions(policy.spec)
+    if positions is not None and longest + config.sample.max_new_tokens > positions:
+        raise ValueError(
+            f"the longest prompt has {longest} tokens and sample.max_new_tokens is {config.sample.max_new_tokens}, "
+            f"but the model has {positions} positions: lower sample.max_new_tokens or leave the longest prompts out"
+        )
+    return f"longest prompt {longest} tokens, {config.sample.max_new_tokens} new ones, {positions} positions"
+
+
+def _run_folder(config: Config, findings: list[Finding]) -> None:
+    directory = RunDir(Path(config.run))
+
+    def owner() -> str:
+        provenance.require_same_config(directory, config)
+        return f"{config.run} " + ("continues" if directory.config.exists() else "is new")
+
+    _attempt(findings, "run folder", owner)
+    existing = next(parent for parent in (directory.root, *directory.root.absolute().parents) if parent.exists())
+    free, needed = shutil.disk_usage(existing).free, _bytes_needed(config)
+    level = "ok" if free > needed else "error"
+    text = f"{needed / 1e9:.1f} GB needed for checkpoints and optimiser states, {free / 1e9:.1f} GB free"
+    findings.append(Finding(level=level, subject="disk", text=text))
+
+
+def _bytes_needed(config: Config) -> float:
+    """Weights of every iteration as saved, and once float32 weights with both Adam moments while one trains."""
+    weights = Path(config.models.policy)
+    stored = sum(path.stat().st_size for path in weights.glob("*.safetensors")) if weights.is_dir() else 0
+    if config.train.lora is not None:
+        return 0.05 * stored * (config.iterations + 3)
+    return 2.0 * stored * config.iterations + 6.0 * stored

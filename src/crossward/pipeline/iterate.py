@@ -1,0 +1,122 @@
+"""The method, top to bottom: read this first.
+
+Every iteration samples from the policy, scores the responses under the English twin of their prompt, pairs the best
+with the worst, trains the next policy, and answers held-out prompts with it. Each stage resumes by itself, so running
+the same recipe again continues where it stopped. Paper: Implicit Cross-Lingual Rewarding (arXiv 2503.04647), section 3.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from crossward.config import Config
+from crossward.core.records import Prompt
+from crossward.core.seeds import derive_seed
+from crossward.pipeline import provenance, stages
+from crossward.pipeline.assemble import Engines, Model, checkpoint, rules_of, sampling_of, training_of
+from crossward.pipeline.progress import Progress
+from crossward.pipeline.prompts import evaluation_prompts, prompt_hashes, training_prompts
+from crossward.pipeline.report.markdown import write_report
+from crossward.store.lock import driver_lock
+from crossward.store.run_dir import IterationDir, RunDir
+
+
+def run(config: Config, *, progress: Progress, redo: Sequence[str] = ()) -> RunDir:
+    """Run a recipe, or continue it; returns its folder. `redo` names stages to do again, such as "iteration-1/pair"."""
+    directory = RunDir(Path(config.run))
+    with driver_lock(directory):
+        provenance.claim(directory, config, redo=redo)
+        engines = Engines(config)
+        reference, policy = engines.reference(), engines.policy()
+        engines.require_same_tokens(policy, reference)
+        prompts = training_prompts(config)
+        held_out = evaluation_prompts(config)
+
+        answer(directory.reference, reference, held_out, engines, progress)
+        answer(directory.iteration(0), policy, held_out, engines, progress)
+        policies = [policy]
+        for t in range(1, config.iterations + 1):
+            policies.append(iterate(directory, t, policies, reference, prompts, engines, progress))
+            answer(directory.iteration(t), policies[-1], held_out, engines, progress)
+        write_report(directory, config)
+    return directory
+
+
+def iterate(
+    directory: RunDir,
+    t: int,
+    policies: Sequence[Model],
+    reference: Model,
+    prompts: dict[str, list[Prompt]],
+    engines: Engines,
+    progress: Progress,
+) -> Model:
+    """One iteration: π^(t−1) in, π^t out.
+
+    The reward is log π^(t−1) over models.reference (`reward.reference: initial`, the paper's main run) or over the
+    policy before (`previous`). The trainer's reference is π^(t−1) (`train.reference: previous`) or models.reference.
+    """
+    config, here, policy = engines.config, directory.iteration(t), policies[-1]
+    rewarding = policies[-2] if config.reward.reference == "previous" and t > 1 else reference
+    anchor = policy if config.train.reference == "previous" else reference
+
+    sampled = stages.sample(
+        here.stage("sample"),
+        prompts,
+        open_sampler=lambda: engines.sampler(policy),
+        sampling=sampling_of(config.sample, derive_seed(config.seed, "sample", t)),
+        shard_size=config.shard_size,
+        inputs={"policy": policy.fingerprint, **prompt_hashes(prompts)},
+        progress=progress,
+    )
+    scored = stages.score(
+        here.stage("score"),
+        here.stage("sample"),
+        view=config.reward.view,
+        open_scorers=lambda: (engines.scorer(policy), engines.scorer(rewarding)),
+        noise_sample=config.score.noise_sample,
+        settings={"dtype": config.models.dtype, "compatibility": config.compatibility},
+        inputs={"sample": sampled.digest, "policy": policy.fingerprint, "reference": rewarding.fingerprint},
+        progress=progress,
+    )
+    paired = stages.pair(
+        here.stage("pair"),
+        here.stage("score"),
+        rules=rules_of(config, derive_seed(config.seed, "pair", t)),
+        open_identifier=engines.identifier,
+        settings={"language_filter": config.pair.language_filter},
+        inputs={"score": scored.digest},
+        progress=progress,
+    )
+    trained = stages.train(
+        here.stage("train"),
+        here.stage("pair"),
+        open_reference=lambda: engines.training_reference(anchor),
+        open_trainer=lambda: engines.trainer(policy),
+        training=training_of(config, derive_seed(config.seed, "train", t)),
+        inputs={"pair": paired.digest, "policy": policy.fingerprint, "reference": anchor.fingerprint},
+        progress=progress,
+    )
+    return checkpoint(engines, here.stage("train").checkpoint, trained.digest)
+
+
+def answer(
+    here: IterationDir,
+    policy: Model,
+    held_out: dict[str, list[Prompt]],
+    engines: Engines,
+    progress: Progress,
+) -> None:
+    """Answer the held-out prompts, if the recipe names any. The seed is the same for every policy: paired draws."""
+    if not held_out:
+        return
+    config = engines.config
+    stages.evaluate(
+        here.stage("evaluate"),
+        held_out,
+        open_sampler=lambda: engines.sampler(policy),
+        open_identifier=engines.identifier,
+        sampling=sampling_of(config.evaluate, derive_seed(config.seed, "evaluate")),
+        shard_size=config.shard_size,
+        inputs={"policy": policy.fingerprint, **prompt_hashes(held_out)},
+        progress=progress,
+    )

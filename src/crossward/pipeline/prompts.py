@@ -1,0 +1,47 @@
+"""The prompts of a recipe: which sources it names, joined to their English twins by id."""
+
+from dataclasses import asdict
+
+from crossward.config import Config, Prompts
+from crossward.core.records import Prompt
+from crossward.store.manifest import content_hash
+from crossward.store.sources import Source, load_prompts
+
+
+def training_prompts(config: Config) -> dict[str, list[Prompt]]:
+    """The prompts to sample from, by language."""
+    return _load(config.prompts, config.languages)
+
+
+def evaluation_prompts(config: Config) -> dict[str, list[Prompt]]:
+    """The held-out prompts to answer, by language; empty where the recipe names none."""
+    if config.evaluate.prompts is None:
+        return {}
+    return _load(config.evaluate.prompts, config.evaluate.languages or config.languages)
+
+
+def prompt_hashes(prompts: dict[str, list[Prompt]]) -> dict[str, str]:
+    """One hash per language, over every field of every prompt in order."""
+    return {
+        f"prompts/{language}": content_hash([asdict(prompt) for prompt in group])
+        for language, group in sorted(prompts.items())
+    }
+
+
+def _load(section: Prompts, languages: tuple[str, ...]) -> dict[str, list[Prompt]]:
+    return load_prompts(
+        {language: _source(section, language) for language in languages},
+        english=_source(section, "en"),
+        limit=section.limit,
+        allow_missing=section.allow_missing,
+    )
+
+
+def _source(section: Prompts, language: str) -> Source:
+    return Source(
+        path=section.of(language),
+        config=None if section.config is None else section.config.replace("{language}", language),
+        split=section.split,
+        id_field=section.id_field,
+        instruction_field=section.instruction_field,
+    )

@@ -1,0 +1,186 @@
+"""The report of a run as one Markdown file, made from the stages' own counts and nothing else."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from crossward.config import Config, parse
+from crossward.store import manifest
+from crossward.store.atomic import write_bytes
+from crossward.store.manifest import StageManifest
+from crossward.store.run_dir import RunDir, StageDir
+
+
+def write_report(directory: RunDir, config: Config) -> None:
+    """Write report.md of a run, finished or not: stages that are not done yet are left out."""
+    sections = [
+        _headline(directory, config),
+        *(_iteration(directory, t, config) for t in range(1, config.iterations + 1)),
+        _evaluation(directory, config),
+        _times(directory, config),
+        _provenance(directory),
+    ]
+    write_bytes(directory.report, ("\n\n".join(section for section in sections if section) + "\n").encode())
+
+
+def report_again(run: Path) -> Path:
+    """Write the report of an existing run; returns its path. ValueError where the folder is no run."""
+    directory = RunDir(run)
+    if not directory.config.exists():
+        raise ValueError(f"{run} is not a run directory: it has no config.yaml")
+    tree = yaml.safe_load(directory.config.read_text(encoding="utf-8"))
+    write_report(directory, parse(tree, where=str(directory.config)))
+    return directory.report
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table; numbers to the right."""
+    body = [[_cell(value) for value in row] for row in rows]
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [list(header), rule, *body])
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None:
+            return "–"
+        case float():
+            return f"{value:.3g}" if abs(value) < 0.1 and value else f"{value:.2f}"
+        case dict():
+            return ", ".join(f"{key} {count}" for key, count in value.items()) or "none"
+        case _:
+            return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _headline(directory: RunDir, config: Config) -> str:
+    steps = [
+        f"- policy `{config.models.policy}`, reference `{config.models.reference}` ({config.models.dtype})",
+        f"- languages {', '.join(config.languages)}; {config.iterations} iterations; seed {config.seed}",
+        f"- reward: {config.reward.view}, over the {config.reward.reference} reference; "
+        f"trained over the {config.train.reference} one",
+    ]
+    return f"# {directory.root.name}\n\n" + "\n".join(steps)
+
+
+def _iteration(directory: RunDir, t: int, config: Config) -> str:
+    here = directory.iteration(t)
+    sampled, scored, paired = (_done(here.stage(name)) for name in ("sample", "score", "pair"))
+    if sampled is None:
+        return ""
+    parts = [f"## Iteration {t}"]
+    parts.append(
+        table(
+            [
+                "language",
+                "prompts",
+                "responses",
+                "truncated",
+                "mean characters",
+                "mean log-ratio",
+                "mean spread",
+                "noise sd",
+                "noise margin",
+            ],
+            [_response_row(language, counts, scored) for language, counts in _languages(sampled)],
+        )
+    )
+    parts.append("Log-ratios, spread (best minus worst of a prompt), noise and margins are in nats.")
+    if paired is not None:
+        header = [
+            "language",
+            "pairs",
+            "α",
+            "length gap at 0",
+            "at α",
+            "mean margin",
+            "skipped prompts",
+            "removed responses",
+        ]
+        parts.append(table(header, [_pair_row(language, counts) for language, counts in _languages(paired)]))
+    if (trained := _done(here.stage("train"))) is not None:
+        parts.append(_training(here.stage("train"), trained))
+    return "\n\n".join(parts)
+
+
+def _response_row(language: str, counts: dict[str, Any], scored: StageManifest | None) -> list[object]:
+    found = scored.counts["languages"].get(language, {}) if scored else {}
+    noise = found.get("noise", {})
+    return [
+        language,
+        counts["prompts"],
+        counts["responses"],
+        counts["truncated"],
+        counts["mean_chars"],
+        found.get("mean_log_ratio"),
+        found.get("mean_spread"),
+        noise.get("sd"),
+        noise.get("margin"),
+    ]
+
+
+def _pair_row(language: str, counts: dict[str, Any]) -> list[object]:
+    keys = ("n_pairs", "alpha", "length_gap_before", "length_gap_after", "mean_margin", "skipped", "removed_responses")
+    return [language, *(counts[key] for key in keys)]
+
+
+def _training(stage: StageDir, trained: StageManifest) -> str:
+    lines = read_metrics(stage)
+    if not lines:
+        return ""
+    first, last = lines[0], lines[-1]
+    names = [name for name in last if name not in ("step", "epoch") and isinstance(last[name], (int, float))]
+    rows = [[name, first.get(name), last[name]] for name in names]
+    summary = {key: value for key, value in trained.counts.get("training", {}).items() if key.startswith("dropped")}
+    note = f"Pairs left out of training: {_cell(summary)}." if any(summary.values()) else ""
+    shown = table(["training", f"step {first.get('step')}", f"step {last.get('step')}"], rows)
+    return "\n\n".join(part for part in (shown, note) if part)
+
+
+def read_metrics(stage: StageDir) -> list[dict[str, Any]]:
+    """The logged steps of a training stage."""
+    if not stage.metrics.exists():
+        return []
+    return [json.loads(line) for line in stage.metrics.read_text(encoding="utf-8").splitlines() if line]
+
+
+def _evaluation(directory: RunDir, config: Config) -> str:
+    policies = [
+        ("reference", directory.reference),
+        *((f"π_{t}", directory.iteration(t)) for t in range(config.iterations + 1)),
+    ]
+    done = [(name, found) for name, here in policies if (found := _done(here.stage("evaluate"))) is not None]
+    if not done:
+        return ""
+    rows = [
+        [name, language, counts["answers"], counts["mean_chars"], counts["truncated"], counts.get("fidelity")]
+        for name, found in done
+        for language, counts in _languages(found)
+    ]
+    header = ["policy", "language", "answers", "mean characters", "truncated", "fidelity"]
+    note = "Fidelity: share of answers in the language of their prompt, among those whose language could be told."
+    return "## Answers to held-out prompts\n\n" + table(header, rows) + "\n\n" + note
+
+
+def _times(directory: RunDir, config: Config) -> str:
+    stages = [directory.reference.stage("evaluate"), directory.iteration(0).stage("evaluate")]
+    names = ("sample", "score", "pair", "train", "evaluate")
+    stages += [directory.iteration(t).stage(name) for t in range(1, config.iterations + 1) for name in names]
+    rows = [[stage.title, found.seconds] for stage in stages if (found := _done(stage)) is not None]
+    return "## Time per stage\n\n" + table(["stage", "seconds"], rows) if rows else ""
+
+
+def _provenance(directory: RunDir) -> str:
+    if not directory.provenance.exists():
+        return ""
+    return "## Provenance\n\n```json\n" + directory.provenance.read_text(encoding="utf-8").strip() + "\n```"
+
+
+def _done(stage: StageDir) -> StageManifest | None:
+    return manifest.read_manifest(stage)
+
+
+def _languages(found: StageManifest) -> list[tuple[str, dict[str, Any]]]:
+    return sorted(found.counts["languages"].items())

@@ -1,0 +1,66 @@
+"""One way to write a file: whole or not at all.
+
+Bytes go to a hidden temporary beside the target, are forced to the disk, and take the target's name in one step. A
+process killed in between leaves the old file (or none) and a temporary that the next write overwrites. Knows nothing
+of what the bytes mean.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+PREFIX, SUFFIX = ".", ".tmp"
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A binary handle whose contents become `path` when the block ends well, and vanish when it raises.
+
+    A device or pipe (/dev/stdout) is written straight: it cannot be replaced. A full disk's OSError passes through.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: expected the name of a file to write")
+    if path.exists() and not path.is_file():
+        with path.open("wb") as stream:
+            yield stream
+        return
+    target = path.resolve()  # a link keeps pointing where it did
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_of(target)
+    try:
+        with temporary.open("wb") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Make `path` hold exactly `content`, atomically."""
+    with atomic_file(path) as handle:
+        handle.write(content)
+
+
+def temporary_of(path: Path) -> Path:
+    """The one temporary that a write of `path` uses, so that a stale one is overwritten and never accumulates."""
+    return path.with_name(f"{PREFIX}{path.name}{SUFFIX}")
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file is what an interrupted write left behind."""
+    return path.name.startswith(PREFIX) and path.name.endswith(SUFFIX)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name itself survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,37 @@
+"""One driver per run directory: two at once would overwrite each other's shards.
+
+The lock is the kernel's (flock): it goes when its process ends, however it ends. The file's text only names the holder.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from crossward.store.run_dir import RunDir
+
+
+@contextmanager
+def driver_lock(run: RunDir) -> Iterator[None]:
+    """Hold the run directory (made if missing) while the block runs. Raises ValueError naming the process that has it.
+
+    The lock file stays: removing it would let two processes lock two files of one name.
+    """
+    run.root.mkdir(parents=True, exist_ok=True)
+    with run.lock.open("a+", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            holder = handle.read().strip() or "unknown"
+            raise ValueError(
+                f"run directory {run.root} is in use by process {holder}: wait until it ends, or use another run directory"
+            ) from None
+        try:
+            handle.truncate(0)
+            handle.write(str(os.getpid()))
+            handle.flush()
+            yield
+        finally:
+            handle.truncate(0)
+            fcntl.flock(handle, fcntl.LOCK_UN)

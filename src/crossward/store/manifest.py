@@ -1,0 +1,202 @@
+"""The life of a stage: `inputs.json` first, shards, `stage.json` last.
+
+Present with equal inputs and settings = done; absent = only missing shards are redone; present but different = stop and
+say what changed. Knows hashes and names, not what the shards hold.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from crossward.store.atomic import is_temporary, write_bytes
+from crossward.store.run_dir import StageDir
+
+_ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageManifest:
+    """What a finished stage was made from and what it made; `shards` maps a relative path to its rows and sha256."""
+
+    stage: str
+    inputs: dict[str, str]
+    settings: dict[str, Any]
+    counts: dict[str, Any]
+    seconds: float
+    shards: dict[str, dict[str, Any]]
+
+
+def begin(stage_dir: StageDir, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> None:
+    """Open a stage: write its inputs, or check that it was opened with these. Call before the first shard is written.
+
+    Raises ValueError that names every changed input and setting.
+    """
+    wanted = _origin(stage_dir, inputs, settings)
+    known = [path for path in (stage_dir.inputs, stage_dir.manifest) if path.exists()]
+    for path in known:
+        _check_unchanged(stage_dir, _read_json(stage_dir, path), wanted)
+    if not known and _holds_files(stage_dir):
+        raise ValueError(
+            f"stage folder {stage_dir.path} holds files but no inputs.json, so what they were made from is unknown: "
+            f"use another run directory or --redo {stage_dir.name}"
+        )
+    if not stage_dir.inputs.exists():
+        _write_json(stage_dir.inputs, wanted)
+
+
+def finish(
+    stage_dir: StageDir, *, counts: Mapping[str, Any], seconds: float, rows: Mapping[Path, int]
+) -> StageManifest:
+    """Close a stage that `begin` opened: hash its files (`rows`: each file and how many rows it holds), write stage.json."""
+    origin = _read_json(stage_dir, stage_dir.inputs)
+    manifest = StageManifest(
+        stage=stage_dir.name,
+        inputs=origin["inputs"],
+        settings=origin["settings"],
+        counts=_as_json(counts),
+        seconds=seconds,
+        shards={stage_dir.relative(path): {"rows": rows[path], "sha256": file_sha256(path)} for path in sorted(rows)},
+    )
+    _write_json(stage_dir.manifest, asdict(manifest))
+    return manifest
+
+
+def completed(stage_dir: StageDir, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> StageManifest | None:
+    """The manifest when the stage is done with these inputs and settings and all it lists is there, else None.
+
+    A manifest that lists a missing shard is void and removed: the shard made anew answers to the next manifest.
+    Raises ValueError for a shard whose bytes changed.
+    """
+    manifest = read_manifest(stage_dir)
+    if manifest is None or _origin_of(manifest) != _origin(stage_dir, inputs, settings):
+        return None
+    missing = False
+    for name, shard in manifest.shards.items():
+        path = stage_dir.path / name
+        if not path.is_file():
+            missing = True
+        elif file_sha256(path) != shard["sha256"]:
+            raise ValueError(
+                f"shard {path} is damaged or foreign (its sha256 is not the one in stage.json): "
+                "delete it and run again, only that shard is redone"
+            )
+    if missing:
+        stage_dir.manifest.unlink()
+        return None
+    return manifest
+
+
+def read_manifest(stage_dir: StageDir) -> StageManifest | None:
+    """The manifest as written, unchecked against its shards; None where the stage is not finished."""
+    if not stage_dir.manifest.exists():
+        return None
+    content = _read_json(stage_dir, stage_dir.manifest)
+    try:
+        return StageManifest(**content)
+    except TypeError:
+        raise ValueError(_damaged(stage_dir.manifest, "its keys are not a manifest's", stage_dir.name)) from None
+
+
+def redo(stage_dir: StageDir) -> None:
+    """Remove what the stage made. Its inputs go last, so that a kill half-way leaves a stage that still knows its own."""
+    stage_dir.manifest.unlink(missing_ok=True)
+    if not stage_dir.path.exists():
+        return
+    for path in sorted(stage_dir.path.iterdir()):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path != stage_dir.inputs:
+            path.unlink()
+    stage_dir.inputs.unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def content_hash(value: Any) -> str:
+    """Hex sha256 of a JSON-able value in canonical form (sorted keys, no spaces, ASCII).
+
+    >>> content_hash({"b": (1, 2), "a": None}) == content_hash({"a": None, "b": [1, 2]})
+    True
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _origin(stage_dir: StageDir, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {"stage": stage_dir.name, "inputs": _as_json(inputs), "settings": _as_json(settings)}
+
+
+def _origin_of(manifest: StageManifest) -> dict[str, Any]:
+    return {"stage": manifest.stage, "inputs": manifest.inputs, "settings": manifest.settings}
+
+
+def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The value as it will come back from the disk (tuples become lists)."""
+    return json.loads(json.dumps(dict(value), allow_nan=False))
+
+
+def _write_json(path: Path, value: Any) -> None:
+    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, f"{text}\n".encode())
+
+
+def _read_json(stage_dir: StageDir, path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise AssertionError(f"{path} is missing: begin() opens a stage before anything else") from None
+    except ValueError:
+        raise ValueError(_damaged(path, "not valid JSON", stage_dir.name)) from None
+    if not isinstance(content, dict) or not {"stage", "inputs", "settings"} <= content.keys():
+        raise ValueError(_damaged(path, "its keys are not a manifest's", stage_dir.name))
+    return content
+
+
+def _damaged(path: Path, why: str, stage: str) -> str:
+    return f"{path} is damaged ({why}): run again with --redo {stage}"
+
+
+def _check_unchanged(stage_dir: StageDir, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    changes = [
+        f"{label} {key} was {_shown(old)}, now {_shown(new)}"
+        for label, part in (("input", "inputs"), ("setting", "settings"))
+        for key, old, new in _changes(known[part], wanted[part])
+    ]
+    if changes:
+        raise ValueError(
+            f"stage folder {stage_dir.path} was made from something else: {'; '.join(changes)}: "
+            f"use another run directory or --redo {stage_dir.name}"
+        )
+
+
+def _changes(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """Every leaf that differs, with its dotted key.
+
+    >>> _changes({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "d": 4})
+    [('a.b', 1, 3), ('c', 2, 'absent'), ('d', 'absent', 4)]
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            change
+            for key in sorted(old.keys() | new.keys())
+            for change in _changes(old.get(key, _ABSENT), new.get(key, _ABSENT), f"{prefix}.{key}" if prefix else key)
+        ]
+    same = old == new and isinstance(old, bool) == isinstance(new, bool)
+    return [] if same else [(prefix, old, new)]
+
+
+def _shown(value: Any) -> str:
+    return value if value is _ABSENT else json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _holds_files(stage_dir: StageDir) -> bool:
+    """Whether anything but an interrupted write's leavings is there."""
+    return any(path.is_file() and not is_temporary(path) for path in stage_dir.path.rglob("*"))

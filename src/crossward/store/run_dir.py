@@ -1,0 +1,117 @@
+"""Every path of a run, and the only place that joins them.
+
+    root/config.yaml  provenance.json  report.md
+    root/iteration-<t>/<stage>/   iteration 0 is the start policy; reference/ stands beside the iterations
+
+Knows names, never contents. Refuses a language or name that would leave its folder.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+Stage = Literal["sample", "score", "pair", "train", "evaluate"]
+
+
+@dataclass(frozen=True, slots=True)
+class StageDir:
+    """The folder of one stage of one iteration."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The stage's name, as `--redo` takes it."""
+        return self.path.name
+
+    @property
+    def manifest(self) -> Path:
+        """What the stage made; written last."""
+        return self.path / "stage.json"
+
+    @property
+    def inputs(self) -> Path:
+        """What the stage is made from; written first."""
+        return self.path / "inputs.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def shard(self, language: str, index: int) -> Path:
+        """<stage>/<language>/part-00000.parquet"""
+        if index < 0:
+            raise ValueError(f"shard index must be 0 or more, got {index}")
+        return self.path / safe_name(language) / f"part-{index:05d}.parquet"
+
+    def language_file(self, language: str) -> Path:
+        """<stage>/<language>.parquet"""
+        return self.path / f"{safe_name(language)}.parquet"
+
+    def relative(self, path: Path) -> str:
+        """A path inside the stage as the manifest writes it: from the stage's folder, with forward slashes."""
+        return path.relative_to(self.path).as_posix()
+
+
+@dataclass(frozen=True, slots=True)
+class IterationDir:
+    """The folder of one policy: `iteration-<t>`, or `reference`."""
+
+    path: Path
+
+    def stage(self, name: Stage) -> StageDir:
+        """The folder of one stage."""
+        if name not in get_args(Stage):
+            raise ValueError(f"unknown stage {name!r}: expected one of {', '.join(get_args(Stage))}")
+        return StageDir(self.path / name)
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """The folder of one run."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def provenance(self) -> Path:
+        return self.root / "provenance.json"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.md"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / ".lock"
+
+    @property
+    def reference(self) -> IterationDir:
+        """Where the reference's own answers live (`reference/evaluate`)."""
+        return IterationDir(self.root / "reference")
+
+    def iteration(self, t: int) -> IterationDir:
+        """Iteration t makes policy t; `iteration(0)` holds the start policy's answers."""
+        if t < 0:
+            raise ValueError(f"iteration must be 0 (the start policy) or more, got {t}")
+        return IterationDir(self.root / f"iteration-{t}")
+
+    def iterations(self) -> list[int]:
+        """The iterations that have a folder, in order."""
+        names = (re.fullmatch(r"iteration-(0|[1-9]\d*)", folder.name) for folder in self.root.glob("iteration-*"))
+        return sorted(int(match[1]) for match in names if match)
+
+
+def safe_name(name: str) -> str:
+    """The name itself, or ValueError where it could not be one plain file name."""
+    if not name or name.startswith(".") or ".." in name or re.search(r"[/\\\0\n]", name):
+        raise ValueError(f"{name!r} cannot name a file: expected a language code such as 'es', without / \\ or ..")
+    return name

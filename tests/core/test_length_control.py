@@ -1,0 +1,125 @@
+"""Exact α: by hand, against brute force over every step, against the published grid, and D's monotonicity."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crossward.core.length_control import choose_alpha, length_gap, published_grid_alpha
+
+
+def groups(seed: int, *, size: int, widest: int) -> tuple[list[list[float]], list[list[float]]]:
+    """Ragged groups with continuous scores (no exact ties) and whole-number lengths, correlated with the scores."""
+    rng = np.random.default_rng(seed)
+    lengths = [rng.integers(1, 200, size=rng.integers(2, widest + 1)).astype(float) for _ in range(size)]
+    tilt = rng.normal(scale=0.2)
+    scores = [tilt * row + rng.normal(scale=5.0, size=len(row)) for row in lengths]
+    return [list(row) for row in scores], [list(row) for row in lengths]
+
+
+def gap_by_loop(scores: list[list[float]], lengths: list[list[float]], alpha: float) -> float:
+    """D(α) as the definition says, one prompt at a time."""
+    total = 0.0
+    for group, sizes in zip(scores, lengths, strict=True):
+        adjusted = [s - alpha * length for s, length in zip(group, sizes, strict=True)]
+        total += sizes[adjusted.index(max(adjusted))] - sizes[adjusted.index(min(adjusted))]
+    return total / len(scores)
+
+
+def all_crossings(scores: list[list[float]], lengths: list[list[float]]) -> list[float]:
+    """Every α at which any two responses of one prompt swap: D can change nowhere else."""
+    found = {
+        (group[i] - group[j]) / (sizes[i] - sizes[j])
+        for group, sizes in zip(scores, lengths, strict=True)
+        for i in range(len(group))
+        for j in range(i)
+        if sizes[i] != sizes[j]
+    }
+    return sorted(found)
+
+
+def test_two_prompts_by_hand():
+    """Prompt A: (s, L) = (3, 10), (0, 4): swap at 3/6 = 0.5. Prompt B: (2, 8), (1, 6): swap at 1/2 = 0.5 too; so
+    shift B's score: (2, 8), (1.5, 6) swaps at 0.25. D = (6 + 2)/2 = 4 below 0.25, (6 − 2)/2 = 2 up to 0.5, −4 above.
+    The smallest |D| is 2, on (0.25, 0.5), whose middle is 0.375."""
+    found = choose_alpha([[3.0, 0.0], [2.0, 1.5]], [[10, 4], [8, 6]])
+    assert found.breakpoints.tolist() == [0.25, 0.5]
+    assert found.gaps.tolist() == [4.0, 2.0, -4.0]
+    assert (found.alpha, found.gap_before, found.gap_after) == (0.375, 4.0, 2.0)
+
+
+def test_shorter_is_preferred_gives_negative_alpha():
+    """The mirror image of the case above: scores that favour short responses need α below zero."""
+    found = choose_alpha([[0.0, 3.0], [1.5, 2.0]], [[10, 4], [8, 6]])
+    assert found.alpha == -0.375
+    assert (found.gap_before, found.gap_after) == (-4.0, -2.0)
+
+
+def test_equal_lengths_need_no_control():
+    found = choose_alpha([[1.0, 2.0, 3.0]], [[5, 5, 5]])
+    assert (found.alpha, found.gap_after, len(found.breakpoints)) == (0.0, 0.0, 0)
+
+
+def test_no_groups_is_an_error():
+    with pytest.raises(ValueError, match="at least one group"):
+        choose_alpha([], [])
+
+
+@settings(max_examples=1500, deadline=None)
+@given(seed=st.integers(0, 2**32), size=st.integers(1, 6), widest=st.integers(2, 6))
+def test_equals_brute_force_over_every_step(seed: int, size: int, widest: int):
+    scores, lengths = groups(seed, size=size, widest=widest)
+    found = choose_alpha(scores, lengths)
+    crossings = all_crossings(scores, lengths)
+    middles = [(a + b) / 2 for a, b in itertools.pairwise(crossings)]
+    ends = [crossings[0] - 1, crossings[-1] + 1] if crossings else [0.0]
+    best = min(abs(gap_by_loop(scores, lengths, alpha)) for alpha in [0.0, *middles, *ends])
+    assert abs(gap_by_loop(scores, lengths, found.alpha)) == pytest.approx(best, abs=1e-9)
+    assert found.gap_after == pytest.approx(gap_by_loop(scores, lengths, found.alpha), abs=1e-9)
+
+
+@settings(max_examples=500, deadline=None)
+@given(seed=st.integers(0, 2**32), size=st.integers(1, 30), widest=st.integers(2, 8))
+def test_gap_never_rises_and_curve_is_the_definition(seed: int, size: int, widest: int):
+    scores, lengths = groups(seed, size=size, widest=widest)
+    found = choose_alpha(scores, lengths)
+    assert (np.diff(found.gaps) <= 1e-9).all()
+    edges = [found.breakpoints[0] - 1, *found.breakpoints, found.breakpoints[-1] + 1] if len(found.breakpoints) else []
+    for i, (a, b) in enumerate(itertools.pairwise(edges)):
+        if b - a > 1e-9:
+            assert gap_by_loop(scores, lengths, (a + b) / 2) == pytest.approx(found.gaps[i], abs=1e-9)
+
+
+@settings(max_examples=200, deadline=None)
+@given(seed=st.integers(0, 2**32), size=st.integers(1, 20))
+def test_never_worse_than_the_published_grid(seed: int, size: int):
+    scores, lengths = groups(seed, size=size, widest=8)
+    grid = published_grid_alpha(scores, lengths)
+    assert abs(choose_alpha(scores, lengths).gap_after) <= abs(grid.gap_after) + 1e-9
+    by_loop = [abs(gap_by_loop(scores, lengths, alpha)) for alpha in np.arange(0.0, 1.0, 0.001)[::50]]
+    assert abs(grid.gap_after) <= min(by_loop) + 1e-9
+
+
+@settings(max_examples=200, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_order_of_prompts_and_responses_is_irrelevant(seed: int):
+    scores, lengths = groups(seed, size=8, widest=6)
+    rng = np.random.default_rng(seed)
+    shuffled = [rng.permutation(len(group)) for group in scores]
+    order = rng.permutation(len(scores))
+    again = choose_alpha(
+        [[scores[i][k] for k in shuffled[i]] for i in order], [[lengths[i][k] for k in shuffled[i]] for i in order]
+    )
+    assert again.alpha == pytest.approx(choose_alpha(scores, lengths).alpha, rel=1e-12, abs=1e-12)
+
+
+def test_scaling_scores_scales_alpha():
+    scores, lengths = groups(5, size=40, widest=10)
+    doubled = [[2 * s for s in group] for group in scores]
+    assert choose_alpha(doubled, lengths).alpha == pytest.approx(2 * choose_alpha(scores, lengths).alpha)
+
+
+def test_length_gap_takes_the_first_of_a_tie():
+    assert length_gap(np.array([[1.0, 1.0]]), np.array([[7.0, 3.0]]), 0.0) == 0.0

@@ -1,0 +1,180 @@
+"""Pairing: best against worst by hand, every filter by its reason, counts that add up, and the published rules."""
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crossward.core.language import Identification
+from crossward.core.pairing import PairingRules, pair_groups, published_rules
+from crossward.core.records import FinishReason, PreferencePair, Prompt, Response, ScoredPrompt, ScoredResponse, Skipped
+
+PLAIN = PairingRules(length_unit="none")
+
+
+def response(text: str, score: float, *, n_tokens: int = 3, finish: FinishReason = "stop") -> ScoredResponse:
+    return ScoredResponse(
+        response=Response(text=text, finish_reason=finish),
+        policy_logprob=score,
+        reference_logprob=0.0,
+        n_tokens=n_tokens,
+    )
+
+
+def group(*responses: ScoredResponse, id: str = "1", language: str = "es") -> ScoredPrompt:
+    prompt = Prompt(id=id, language=language, instruction="hola", english_instruction="hello")
+    return ScoredPrompt(prompt=prompt, view="crosslingual", judged_under="hello", responses=responses)
+
+
+def texts(outcome: PreferencePair | Skipped) -> tuple[str, str] | str:
+    if isinstance(outcome, Skipped):
+        return outcome.reason
+    return outcome.chosen.response.text, outcome.rejected.response.text
+
+
+def test_best_against_worst():
+    made = pair_groups([group(response("a", 1.0), response("b", 3.0), response("c", -2.0))], PLAIN)
+    (pair,) = made.pairs
+    assert texts(pair) == ("b", "c")
+    assert (pair.chosen_score, pair.rejected_score, pair.margin, pair.alpha) == (3.0, -2.0, 5.0, 0.0)
+    assert (made.skipped, made.removed_responses) == ({}, {})
+
+
+def test_length_control_changes_the_choice():
+    """Two prompts, each a long response with log-ratio 2 and 1 and two short ones: uncontrolled, the long ones win by
+    10 and 10 characters; α between 0.1 and 0.2 makes the second prompt choose a short one, so D = (10 + 0) / 2."""
+    groups = [
+        group(response("x" * 11, 3.0), response("b", 1.0), response("c", 0.9), id="1"),
+        group(response("y" * 11, 2.0), response("e", 1.0), response("f", 0.9), id="2"),
+        group(response("short", 2.0), response("z" * 15, 1.0), id="3"),
+    ]
+    made = pair_groups(groups, PairingRules(length_unit="characters"))
+    assert made.control is not None
+    assert made.control.gap_before == pytest.approx((10 + 10 - 10) / 3)
+    assert abs(made.control.gap_after) < abs(made.control.gap_before)
+    assert {pair.alpha for pair in made.pairs} == {made.control.alpha}
+
+
+def test_tokens_and_characters_are_different_lengths():
+    """In tokens the best response is the short one (2 against 9), in characters the long one: α has opposite signs."""
+    groups = [
+        group(
+            response("x" * 30, 2.0, n_tokens=2), response("y", 1.0, n_tokens=9), response("w", 0.5, n_tokens=3), id="1"
+        ),
+        group(
+            response("v" * 30, 2.0, n_tokens=2), response("u", 1.9, n_tokens=9), response("t", 0.1, n_tokens=9), id="2"
+        ),
+    ]
+    characters = pair_groups(groups, PairingRules(length_unit="characters")).control
+    tokens = pair_groups(groups, PairingRules(length_unit="tokens")).control
+    assert characters is not None
+    assert tokens is not None
+    assert characters.gap_before > 0 > tokens.gap_before
+
+
+def test_tokens_need_token_counts():
+    with pytest.raises(ValueError, match="n_tokens"):
+        pair_groups([group(response("a", 1, n_tokens=0), response("b", 2))], PairingRules(length_unit="tokens"))
+
+
+def test_every_filter_has_its_reason():
+    spanish, english = Identification(language="es", confidence=1.0), Identification(language="en", confidence=0.95)
+    groups = [
+        group(response("", 1), response(" \n", 2), id="empty"),
+        group(response("a", 1, finish="length"), response("b", 2, finish="length"), id="truncated"),
+        group(response("a", 1), response("a", 2), response("a", 3), id="duplicate"),
+        group(response("a", 1), response("b", 2), id="wrong-language"),
+        group(response("a", 1), id="too-few-responses"),
+        group(response("", 1), response("b", 2, finish="length"), id="too-few-responses (two causes)"),
+        group(response("a", 1), response("b", 1), id="tie"),
+        group(response("a", 1.0), response("b", 1.5), id="below-margin"),
+        group(response("a", 20), response("b", 30), id="above-upper-bound"),
+        group(response("a", 1), response("b", 5), id="pair"),
+    ]
+    languages = [[english if g.prompt.id == "wrong-language" else spanish] * len(g.responses) for g in groups]
+    rules = PairingRules(length_unit="none", min_margin=1.0, upper_bound=20.0)
+    made = pair_groups(groups, rules, languages=languages)
+    for outcome in made.outcomes:
+        expected = outcome.prompt.id.split(" ")[0]
+        assert (outcome.reason if isinstance(outcome, Skipped) else "pair") == expected
+    assert len(made.pairs) + sum(made.skipped.values()) == len(groups)
+    assert made.removed_responses == {"empty": 3, "truncated": 3, "duplicate": 2, "wrong-language": 2}
+
+
+def test_an_unsure_identification_removes_nothing():
+    unsure = [[Identification(language="en", confidence=0.5), Identification(language=None, confidence=0.0)]]
+    assert pair_groups([group(response("a", 1), response("b", 2))], PLAIN, languages=unsure).pairs
+
+
+def test_upper_bound_forbids_choosing_but_not_rejecting():
+    """Scores 150, 90, −1 under a bound of 100: 90 is chosen, −1 rejected."""
+    made = pair_groups(
+        [group(response("a", 150), response("b", 90), response("c", -1))],
+        PairingRules(length_unit="none", upper_bound=100),
+    )
+    assert [texts(pair) for pair in made.pairs] == [("b", "c")]
+
+
+def test_the_bound_is_reached_not_passed():
+    rules = PairingRules(length_unit="none", upper_bound=3.0)
+    assert texts(
+        pair_groups([group(response("a", 3.0), response("b", 2.0), response("c", 1.0))], rules).outcomes[0]
+    ) == (
+        "b",
+        "c",
+    )
+
+
+def test_published_rules_keep_ties_and_fall_on_the_first():
+    """# paper: argmax = argmin = 0 on a tie; and when every score reaches the bound the argmax of −∞ is index 0."""
+    tie = group(response("a", 1), response("b", 1))
+    assert texts(pair_groups([tie], published_rules()).outcomes[0]) == ("a", "a")
+    over = group(response("a", 7), response("b", 9), response("c", 6))
+    assert texts(pair_groups([over], published_rules(upper_bound=5.0)).outcomes[0]) == ("a", "c")
+
+
+def test_random_choice_ignores_scores_and_order_of_prompts():
+    groups = [group(*(response(f"{i}{k}", float(k)) for k in range(6)), id=str(i)) for i in range(200)]
+    rules = PairingRules(length_unit="characters", choice="random", seed=7)
+    made = pair_groups(groups, rules)
+    assert made.control is None
+    better = sum(pair.chosen_score > pair.rejected_score for pair in made.pairs)
+    assert 70 < better < 130
+    backwards = {pair.prompt.id: texts(pair) for pair in pair_groups(groups[::-1], rules).pairs}
+    assert backwards == {pair.prompt.id: texts(pair) for pair in made.pairs}
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["", "a", "bb", "ccc", "dddd"]), st.floats(-9, 9), st.sampled_from(["stop", "length"])
+            ),
+            min_size=1,
+            max_size=5,
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    st.floats(0, 3),
+)
+def test_counts_add_up_and_pairs_keep_the_rules(rows: list, min_margin: float):
+    groups = [group(*(response(t, s, finish=f) for t, s, f in row), id=str(i)) for i, row in enumerate(rows)]
+    made = pair_groups(groups, PairingRules(length_unit="characters", min_margin=min_margin))
+    assert [outcome.prompt.id for outcome in made.outcomes] == [str(i) for i in range(len(groups))]
+    assert len(made.pairs) + sum(made.skipped.values()) == len(groups)
+    for pair in made.pairs:
+        assert pair.margin >= min_margin
+        assert pair.chosen.response.text != pair.rejected.response.text
+        assert "length" not in (pair.chosen.response.finish_reason, pair.rejected.response.finish_reason)
+
+
+def test_response_order_is_irrelevant_without_ties():
+    responses = [response("a", 1.0), response("bbbb", 3.0), response("cc", -2.0), response("ddd", 0.5)]
+    made = {
+        texts(pair_groups([group(*order)], PairingRules(length_unit="characters")).outcomes[0])
+        for order in itertools.permutations(responses)
+    }
+    assert len(made) == 1

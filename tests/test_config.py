@@ -1,0 +1,88 @@
+"""Recipes: overrides, and one clear sentence for each mistake."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from crossward.config import Config, load, parse
+
+MINIMAL: dict[str, Any] = {
+    "run": "runs/r",
+    "languages": ["en", "es"],
+    "models": {"policy": "p", "reference": "r"},
+    "prompts": {"path": "prompts/{language}.jsonl"},
+}
+
+
+def recipe(folder: Path, **changes: Any) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL | changes))
+    return path
+
+
+def test_defaults_are_the_papers():
+    config = parse(dict(MINIMAL), where="test")
+    assert (config.sample.n, config.sample.temperature, config.sample.max_new_tokens) == (10, 0.9, 2400)
+    assert (config.train.beta, config.train.nll_weight, config.train.batch_size) == (0.1, 1.0, 32)
+    assert (config.reward.view, config.reward.reference, config.train.reference) == (
+        "crosslingual",
+        "initial",
+        "previous",
+    )
+    assert (config.evaluate.temperature, config.evaluate.top_p, config.evaluate.n) == (0.6, 0.9, 1)
+
+
+def test_overrides_are_read_as_yaml(tmp_path: Path):
+    config = load(recipe(tmp_path), ["sample.n=4", "models.policy=other", "languages=[sw, th]", "train.lora.rank=8"])
+    assert (config.sample.n, config.models.policy, config.languages) == (4, "other", ("sw", "th"))
+    assert config.train.lora is not None
+    assert config.train.lora.rank == 8
+
+
+def test_prompts_name_a_source_per_language():
+    prompts = parse(MINIMAL | {"prompts": {"path": "x/{language}.csv", "english": "y.csv"}}, where="test").prompts
+    assert (prompts.of("es"), prompts.of("en")) == ("x/es.csv", "y.csv")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"sample": {"temperture": 1}}, r"unknown key 'sample.temperture'; did you mean 'temperature'\?"),
+        ({"langages": ["en"]}, r"unknown key 'langages'; did you mean 'languages'\?"),
+        ({"train": {"lora": {"rnk": 8}}}, r"unknown key 'train.lora.rnk'; did you mean 'rank'\?"),
+        ({"sample": {"n": 1}}, r"sample.n: a pair needs at least two responses .* got n = 1"),
+        ({"languages": ["en", "xx"]}, r"languages: unknown language code 'xx'"),
+        ({"languages": ["en", "en"]}, r"got en twice"),
+        ({"models": {"policy": "p"}}, r"missing key 'models.reference'"),
+        ({"train": {"batch_size": 6, "micro_batch_size": 4}}, r"train: batch_size must be a multiple .* 6 and 4"),
+        ({"reward": {"view": "translated"}}, r"reward.view: .*'crosslingual' or 'multilingual'.*got 'translated'"),
+    ],
+)
+def test_mistakes_are_one_sentence(changes: dict[str, Any], sentence: str):
+    with pytest.raises(ValueError, match=sentence):
+        parse(MINIMAL | changes, where="recipe.yaml")
+
+
+def test_files_that_are_no_recipe(tmp_path: Path):
+    with pytest.raises(ValueError, match="does not exist"):
+        load(tmp_path / "none.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1")
+    with pytest.raises(ValueError, match="not valid YAML"):
+        load(broken)
+    broken.write_text("- 1")
+    with pytest.raises(ValueError, match="got list"):
+        load(broken)
+
+
+@pytest.mark.parametrize("override", ["sample.n", "=3", "run.x=1"])
+def test_bad_overrides(tmp_path: Path, override: str):
+    with pytest.raises(ValueError, match="override"):
+        load(recipe(tmp_path), [override])
+
+
+def test_the_resolved_config_reads_back_as_itself():
+    config = parse(dict(MINIMAL), where="test")
+    assert Config.model_validate(yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json")))) == config
