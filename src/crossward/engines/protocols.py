@@ -115,6 +115,9 @@ class Trainer(Protocol):
 
 
 class LanguageIdentifier(Protocol):
+    unsupported: tuple[str, ...]
+    """Languages it was asked for and cannot tell: texts in them are never to be filtered by it."""
+
     def identify(self, texts: Sequence[str]) -> list[Identification]:
         """The language of each text."""
         ...

@@ -69,10 +69,10 @@ def _prompts(config: Config, findings: list[Finding]) -> dict[str, list[Prompt]]
 def _languages(config: Config, findings: list[Finding]) -> None:
     if config.pair.language_filter == "none":
         return
-    from crossward.engines.lingua_identifier import unsupported
+    from crossward.engines.lingua_identifier import LinguaIdentifier
 
-    if unknown := unsupported(config.languages):
-        text = f"{', '.join(unknown)} cannot be told from other languages by lingua: nothing is filtered there"
+    if unknown := LinguaIdentifier(config.languages).unsupported:
+        text = f"lingua cannot tell {', '.join(unknown)} from other languages: nothing is filtered by language there"
         findings.append(Finding(level="warning", subject="language filter", text=text))
     else:
         findings.append(Finding(level="ok", subject="language filter", text="lingua knows every language of the run"))
@@ -87,8 +87,8 @@ def _models(config: Config, prompts: dict[str, list[Prompt]], findings: list[Fin
         tokens = engines.tokens(model)
         models.append(model)
         tokens.prompt_ids("Hello")
-        stops = ", ".join(sorted(tokens.decode_special(i) for i in tokens.stop_ids))
-        return f"{model.spec.path}: end of turn {tokens.decode_special(tokens.end_of_turn_id)}, stops on {stops}"
+        (end,) = tokens.names([tokens.end_of_turn_id])
+        return f"{model.spec.path}: end of turn {end}, stops on {', '.join(tokens.names(sorted(tokens.stop_ids)))}"
 
     for subject, open_model in (("policy", engines.policy), ("reference", engines.reference)):
         _attempt(findings, subject, lambda open_model=open_model: look(open_model))
@@ -110,11 +110,11 @@ def _models(config: Config, prompts: dict[str, list[Prompt]], findings: list[Fin
 
 def _lengths(config: Config, engines: Engines, policy: Model, prompts: dict[str, list[Prompt]]) -> str:
     """The longest prompt and the longest response must fit into the model's positions."""
-    from crossward.engines.models import max_positions
+    from crossward.engines.models import base_spec, max_positions, read_config
 
     tokens = engines.tokens(policy)
     longest = max(len(tokens.prompt_ids(prompt.instruction)) for group in prompts.values() for prompt in group)
-    positions = max_positions(policy.spec)
+    positions = max_positions(read_config(base_spec(policy.spec)))
     if positions is not None and longest + config.sample.max_new_tokens > positions:
         raise ValueError(
             f"the longest prompt has {longest} tokens and sample.max_new_tokens is {config.sample.max_new_tokens}, "

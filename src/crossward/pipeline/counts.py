@@ -52,7 +52,7 @@ def answer_counts(groups: Sequence[SampledPrompt], identifier: LanguageIdentifie
         "truncated": sum(response.finish_reason == "length" for group in groups for response in group.responses),
         "mean_chars": round(fmean(len(text) for _, text in texts), 2) if texts else 0.0,
     }
-    if identifier is None:
+    if identifier is None or any(language in identifier.unsupported for language, _ in texts):
         return counts
     found = identifier.identify([text for _, text in texts])
     named = Counter(identified.language or "unsure" for identified in found)

@@ -16,49 +16,48 @@ from crossward.pipeline.assemble import Engines, Model, checkpoint, rules_of, sa
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.prompts import evaluation_prompts, prompt_hashes, training_prompts
 from crossward.pipeline.report.markdown import write_report
-from crossward.store.lock import driver_lock
+from crossward.store.lock import run_lock
+from crossward.store.manifest import StageManifest
 from crossward.store.run_dir import IterationDir, RunDir
 
 
 def run(config: Config, *, progress: Progress, redo: Sequence[str] = ()) -> RunDir:
     """Run a recipe, or continue it; returns its folder. `redo` names stages to do again, such as "iteration-1/pair"."""
     directory = RunDir(Path(config.run))
-    with driver_lock(directory):
+    with run_lock(directory):
         provenance.claim(directory, config, redo=redo)
         engines = Engines(config)
-        reference, policy = engines.reference(), engines.policy()
-        engines.require_same_tokens(policy, reference)
-        prompts = training_prompts(config)
-        held_out = evaluation_prompts(config)
+        reference, policies = engines.reference(), [engines.policy()]
+        engines.require_same_tokens(policies[0], reference)
+        prompts, held_out = training_prompts(config), evaluation_prompts(config)
 
         answer(directory.reference, reference, held_out, engines, progress)
-        answer(directory.iteration(0), policy, held_out, engines, progress)
-        policies = [policy]
+        answer(directory.iteration(0), policies[0], held_out, engines, progress)
         for t in range(1, config.iterations + 1):
-            policies.append(iterate(directory, t, policies, reference, prompts, engines, progress))
-            answer(directory.iteration(t), policies[-1], held_out, engines, progress)
+            here = directory.iteration(t)
+            paired = make_pairs(here, t, policies, reference, prompts, engines, progress)
+            policies.append(train(here, t, policies[-1], reference, paired, engines, progress))
+            answer(here, policies[-1], held_out, engines, progress)
         write_report(directory, config)
     return directory
 
 
-def iterate(
-    directory: RunDir,
+def make_pairs(
+    here: IterationDir,
     t: int,
     policies: Sequence[Model],
     reference: Model,
     prompts: dict[str, list[Prompt]],
     engines: Engines,
     progress: Progress,
-) -> Model:
-    """One iteration: π^(t−1) in, π^t out.
+) -> StageManifest:
+    """Sample from π^(t−1), score under the view, pair best with worst.
 
     The reward is log π^(t−1) over models.reference (`reward.reference: initial`, the paper's main run) or over the
-    policy before (`previous`). The trainer's reference is π^(t−1) (`train.reference: previous`) or models.reference.
+    policy before, π^(t−2) (`previous`; in iteration 1 that is models.reference too).
     """
-    config, here, policy = engines.config, directory.iteration(t), policies[-1]
+    config, policy = engines.config, policies[-1]
     rewarding = policies[-2] if config.reward.reference == "previous" and t > 1 else reference
-    anchor = policy if config.train.reference == "previous" else reference
-
     sampled = stages.sample(
         here.stage("sample"),
         prompts,
@@ -78,7 +77,7 @@ def iterate(
         inputs={"sample": sampled.digest, "policy": policy.fingerprint, "reference": rewarding.fingerprint},
         progress=progress,
     )
-    paired = stages.pair(
+    return stages.pair(
         here.stage("pair"),
         here.stage("score"),
         rules=rules_of(config, derive_seed(config.seed, "pair", t)),
@@ -87,6 +86,20 @@ def iterate(
         inputs={"score": scored.digest},
         progress=progress,
     )
+
+
+def train(
+    here: IterationDir,
+    t: int,
+    policy: Model,
+    reference: Model,
+    paired: StageManifest,
+    engines: Engines,
+    progress: Progress,
+) -> Model:
+    """π^(t−1) and its pairs in, π^t out; DPO is anchored to π^(t−1) or, with `train.reference: initial`, to π_ref."""
+    config = engines.config
+    anchor = policy if config.train.reference == "previous" else reference
     trained = stages.train(
         here.stage("train"),
         here.stage("pair"),

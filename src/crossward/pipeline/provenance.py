@@ -15,7 +15,7 @@ import yaml
 
 from crossward.config import Config
 from crossward.store import manifest
-from crossward.store.atomic import write_bytes
+from crossward.store.files import write_text
 from crossward.store.run_dir import RunDir, Stage, StageDir
 
 PACKAGES = ("crossward", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "lingua-language-detector")
@@ -37,9 +37,9 @@ def claim(directory: RunDir, config: Config, *, redo: Sequence[str]) -> None:
         for stage in _stages_from(directory, name, config.iterations):
             manifest.redo(stage)
     resolved = config.model_dump(mode="json")
-    write_bytes(directory.config, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode())
+    write_text(directory.config, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
     if not directory.provenance.exists():
-        write_bytes(directory.provenance, (json.dumps(_provenance(config), indent=2, sort_keys=True) + "\n").encode())
+        write_text(directory.provenance, json.dumps(_provenance(config), indent=2, sort_keys=True) + "\n")
 
 
 def _stages_from(directory: RunDir, name: str, iterations: int) -> list[StageDir]:

@@ -33,8 +33,8 @@ from crossward.store.run_dir import StageDir
 
 Prompts = Mapping[str, Sequence[Prompt]]
 Inputs = Mapping[str, str]
-# The files that a stage made with their numbers of rows, and what it says of itself.
-Made = tuple[dict[Path, int], dict[str, Any]]
+# The files that a stage made, and what it says of itself.
+Made = tuple[list[Path], dict[str, Any]]
 
 
 def sample(
@@ -96,8 +96,7 @@ def score(
                 policy, reference = opened()
                 again = [rescored for group in first for rescored in _score_again(group, policy, reference)]
                 counts[language]["noise"] = asdict(noise_floor(first, again))
-        rows = {path: len(tables.read_scored(path)) for path in shards}
-        return rows, {"languages": counts}
+        return list(shards), {"languages": counts}
 
     return _run(stage, inputs, {"view": view, "noise_sample": noise_sample, **settings}, work)
 
@@ -148,15 +147,14 @@ def pair(
     def work() -> Made:
         identifier = open_identifier()
         counts: dict[str, Any] = {}
-        files: dict[Path, int] = {}
+        files: list[Path] = []
         languages = scored.languages()
         with progress.task(f"{stage.title}: languages", len(languages)) as advance:
             for language in languages:
                 groups = read_scored(scored, language)
                 made = pair_language(groups, rules, identifier)
-                path = stage.language_file(language)
-                tables.write_outcomes(path, made.outcomes)
-                files[path] = len(made.outcomes)
+                files.append(stage.language_file(language))
+                tables.write_outcomes(files[-1], made.outcomes)
                 counts[language] = pairing_counts(len(groups), made)
                 advance(1)
         return files, {"languages": counts}
@@ -167,8 +165,12 @@ def pair(
 def pair_language(
     groups: Sequence[ScoredPrompt], rules: PairingRules, identifier: LanguageIdentifier | None
 ) -> Pairing:
-    """Pair the groups of one language, filtering by language where there is an identifier."""
-    if identifier is None:
+    """Pair the groups of one language, filtering by language where there is an identifier that knows it."""
+    if (
+        identifier is None
+        or not rules.filter_responses
+        or any(g.prompt.language in identifier.unsupported for g in groups)
+    ):
         return pair_groups(groups, rules)
     texts = [scored.response.text for group in groups for scored in group.responses]
     found = iter(identifier.identify(texts))
@@ -202,7 +204,7 @@ def train(
                 result = open_trainer().train(ready, training, output=stage.checkpoint, metrics=stage.metrics)
         else:
             result = manifest.last_metrics(stage)
-        return {path: 0 for path in stage.checkpoint.rglob("*") if path.is_file()}, {"training": result}
+        return [path for path in stage.checkpoint.rglob("*") if path.is_file()], {"training": result}
 
     return _run(stage, inputs, asdict(training), work)
 
@@ -284,7 +286,8 @@ def _run(
     manifest.begin(stage, inputs, settings)
     started = time.monotonic()
     files, counts = work()
-    return manifest.finish(stage, counts=counts, seconds=round(time.monotonic() - started, 3), rows=files)
+    seconds = round(time.monotonic() - started, 3)
+    return manifest.finish(stage, inputs, settings, counts=counts, files=files, seconds=seconds)
 
 
 def _write_samples(
@@ -294,8 +297,8 @@ def _write_samples(
     sampling: Sampling,
     shard_size: int,
     progress: Progress,
-) -> dict[Path, int]:
-    """Sample and write the shards that are missing; returns all with their rows."""
+) -> list[Path]:
+    """Sample and write the shards that are missing; returns the paths of all."""
     shards = {
         stage.shard(language, index): chunk
         for language, group in sorted(prompts.items())
@@ -308,7 +311,7 @@ def _write_samples(
         with progress.task(f"{stage.title}: responses", total) as advance:
             for path, chunk in missing.items():
                 tables.write_sampled(path, sampler.sample(chunk, sampling, advance=advance))
-    return {path: len(chunk) for path, chunk in shards.items()}
+    return list(shards)
 
 
 def _chunks(prompts: Sequence[Prompt], size: int) -> list[Sequence[Prompt]]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from crossward.core.language import language_name
 from crossward.core.pairing import PairingRules
 from crossward.core.records import PreferencePair, Prompt, SampledPrompt, ScoredPrompt, View
 from crossward.engines.hf_sampler import HfSampler
@@ -14,6 +15,7 @@ from crossward.pipeline.counts import pairing_counts, sampled_counts, scored_cou
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.stages import pair_language, score_groups
 from crossward.store import edges
+from crossward.store.sources import Source, load_prompts, read_rows
 
 Summary = dict[str, Any]
 Group = TypeVar("Group", SampledPrompt, ScoredPrompt)
@@ -37,6 +39,32 @@ def sample_file(
             groups += sampler.sample(group, sampling, advance=advance)
     edges.write_groups(output, groups)
     return {"languages": {language: sampled_counts(found) for language, found in by_language(groups).items()}}
+
+
+def read_prompts(
+    input: Path, *, language: str | None, english: Path | None, id_field: str, instruction_field: str
+) -> dict[str, list[Prompt]]:
+    """Prompts of one language, named by `language` or else by the rows' own "language" field, with English twins.
+
+    `english` may be left out where the language is English or where every row holds its "english_instruction".
+    """
+    source = Source(path=str(input), id_field=id_field, instruction_field=instruction_field)
+    rows = read_rows(source)
+    named = {str(row.get("language", "")) for row in rows} if language is None else {language}
+    if len(named) != 1 or "" in named:
+        found = ", ".join(sorted(named - {""})) or "none"
+        raise ValueError(f"{input}: the prompts must be of one language, found {found}: name it with --language")
+    code = named.pop()
+    language_name(code)
+    if code == "en":
+        return load_prompts({"en": source})
+    if english is not None:
+        twins = Source(path=str(english), id_field=id_field, instruction_field=instruction_field)
+    elif all("english_instruction" in row for row in rows):
+        twins = Source(path=str(input), id_field=id_field, instruction_field="english_instruction")
+    else:
+        raise ValueError(f"{input}: prompts in {code!r} need their English twins: name their file with --english")
+    return load_prompts({code: source}, english=twins, allow_missing=True)
 
 
 def score_file(
@@ -114,6 +142,20 @@ def train_file(
     ]
     metrics = output.with_name(output.name + ".metrics.jsonl")
     return TrlTrainer(policy, tokens).train(pairs, training, output=output, metrics=metrics)
+
+
+def identifier_for(language_filter: str, input: Path) -> LanguageIdentifier | None:
+    """The identifier for the languages of a file of scored groups; None for "none"."""
+    match language_filter:
+        case "none":
+            return None
+        case "lingua":
+            from crossward.engines.lingua_identifier import LinguaIdentifier
+
+            languages = {group.prompt.language for group in edges.read_scored(input)}
+            return LinguaIdentifier(tuple(sorted({*languages, "en"})))
+        case _:
+            raise ValueError(f"language filter must be 'none' or 'lingua', got {language_filter!r}")
 
 
 def by_language(groups: Sequence[Group]) -> dict[str, list[Group]]:

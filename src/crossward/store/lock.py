@@ -12,7 +12,7 @@ from crossward.store.run_dir import RunDir
 
 
 @contextmanager
-def driver_lock(run: RunDir) -> Iterator[None]:
+def run_lock(run: RunDir) -> Iterator[None]:
     """Hold the run directory (made if missing) while the block runs. Raises ValueError naming the process that has it.
 
     The lock file stays: removing it would let two processes lock two files of one name.
@@ -25,7 +25,8 @@ def driver_lock(run: RunDir) -> Iterator[None]:
             handle.seek(0)
             holder = handle.read().strip() or "unknown"
             raise ValueError(
-                f"run directory {run.root} is in use by process {holder}: wait until it ends, or use another run directory"
+                f"run directory {run.root} is in use by process {holder}: "
+                "wait until it ends, or use another run directory"
             ) from None
         try:
             handle.truncate(0)

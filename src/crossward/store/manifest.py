@@ -7,20 +7,24 @@ say what changed. Knows hashes and names, not what the shards hold.
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from crossward.store.atomic import is_temporary, write_bytes
+from crossward.store.files import is_temporary, write_bytes
 from crossward.store.run_dir import StageDir
+from crossward.store.tables import count_rows
 
 _ABSENT = "absent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageManifest:
-    """What a finished stage was made from and what it made; `shards` maps a relative path to its rows and sha256."""
+    """What a finished stage was made from and what it made.
+
+    `shards` maps each file's path inside the stage to its rows (None where it is no table) and its sha256.
+    """
 
     stage: str
     inputs: dict[str, str]
@@ -28,6 +32,11 @@ class StageManifest:
     counts: dict[str, Any]
     seconds: float
     shards: dict[str, dict[str, Any]]
+
+    @property
+    def digest(self) -> str:
+        """One hash over the bytes of everything the stage made; what the next stage takes as its input."""
+        return content_hash({"stage": self.stage, "shards": self.shards})
 
 
 def begin(stage_dir: StageDir, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> None:
@@ -42,25 +51,32 @@ def begin(stage_dir: StageDir, inputs: Mapping[str, str], settings: Mapping[str,
     if not known and _holds_files(stage_dir):
         raise ValueError(
             f"stage folder {stage_dir.path} holds files but no inputs.json, so what they were made from is unknown: "
-            f"use another run directory or --redo {stage_dir.name}"
+            f"use another run directory or --redo {stage_dir.title}"
         )
     if not stage_dir.inputs.exists():
         _write_json(stage_dir.inputs, wanted)
 
 
 def finish(
-    stage_dir: StageDir, *, counts: Mapping[str, Any], seconds: float, rows: Mapping[Path, int]
+    stage_dir: StageDir,
+    inputs: Mapping[str, str],
+    settings: Mapping[str, Any],
+    *,
+    counts: Mapping[str, Any],
+    files: Iterable[Path],
+    seconds: float,
 ) -> StageManifest:
-    """Close a stage that `begin` opened: hash its files (`rows`: each file and how many rows it holds), write stage.json."""
-    origin = _read_json(stage_dir, stage_dir.inputs)
-    manifest = StageManifest(
-        stage=stage_dir.name,
-        inputs=origin["inputs"],
-        settings=origin["settings"],
-        counts=_as_json(counts),
-        seconds=seconds,
-        shards={stage_dir.relative(path): {"rows": rows[path], "sha256": file_sha256(path)} for path in sorted(rows)},
-    )
+    """Close a stage that `begin` opened: hash the files that it made, then write stage.json."""
+    origin = _origin(stage_dir, inputs, settings)
+    assert _read_json(stage_dir, stage_dir.inputs) == origin, "a stage is finished with what it was begun with"
+    shards = {
+        stage_dir.relative(path): {
+            "rows": count_rows(path) if path.suffix == ".parquet" else None,
+            "sha256": file_sha256(path),
+        }
+        for path in sorted(files)
+    }
+    manifest = StageManifest(**origin, counts=_as_json(counts), seconds=seconds, shards=shards)
     _write_json(stage_dir.manifest, asdict(manifest))
     return manifest
 
@@ -71,7 +87,7 @@ def completed(stage_dir: StageDir, inputs: Mapping[str, str], settings: Mapping[
     A manifest that lists a missing shard is void and removed: the shard made anew answers to the next manifest.
     Raises ValueError for a shard whose bytes changed.
     """
-    manifest = read_manifest(stage_dir)
+    manifest = read(stage_dir)
     if manifest is None or _origin_of(manifest) != _origin(stage_dir, inputs, settings):
         return None
     missing = False
@@ -90,7 +106,7 @@ def completed(stage_dir: StageDir, inputs: Mapping[str, str], settings: Mapping[
     return manifest
 
 
-def read_manifest(stage_dir: StageDir) -> StageManifest | None:
+def read(stage_dir: StageDir) -> StageManifest | None:
     """The manifest as written, unchecked against its shards; None where the stage is not finished."""
     if not stage_dir.manifest.exists():
         return None
@@ -98,11 +114,25 @@ def read_manifest(stage_dir: StageDir) -> StageManifest | None:
     try:
         return StageManifest(**content)
     except TypeError:
-        raise ValueError(_damaged(stage_dir.manifest, "its keys are not a manifest's", stage_dir.name)) from None
+        raise ValueError(_damaged(stage_dir.manifest, "its keys are not a manifest's", stage_dir.title)) from None
+
+
+def last_metrics(stage_dir: StageDir) -> dict[str, Any]:
+    """The last whole line of metrics.jsonl (a kill may have cut the line after it); {} where nothing was logged."""
+    if not stage_dir.metrics.exists():
+        return {}
+    for line in reversed(stage_dir.metrics.read_bytes().split(b"\n")):
+        try:
+            logged = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(logged, dict):
+            return logged
+    return {}
 
 
 def redo(stage_dir: StageDir) -> None:
-    """Remove what the stage made. Its inputs go last, so that a kill half-way leaves a stage that still knows its own."""
+    """Remove what the stage made; its inputs go last, so that a kill half-way leaves a stage that still knows them."""
     stage_dir.manifest.unlink(missing_ok=True)
     if not stage_dir.path.exists():
         return
@@ -154,9 +184,9 @@ def _read_json(stage_dir: StageDir, path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise AssertionError(f"{path} is missing: begin() opens a stage before anything else") from None
     except ValueError:
-        raise ValueError(_damaged(path, "not valid JSON", stage_dir.name)) from None
+        raise ValueError(_damaged(path, "not valid JSON", stage_dir.title)) from None
     if not isinstance(content, dict) or not {"stage", "inputs", "settings"} <= content.keys():
-        raise ValueError(_damaged(path, "its keys are not a manifest's", stage_dir.name))
+        raise ValueError(_damaged(path, "its keys are not a manifest's", stage_dir.title))
     return content
 
 
@@ -173,7 +203,7 @@ def _check_unchanged(stage_dir: StageDir, known: Mapping[str, Any], wanted: Mapp
     if changes:
         raise ValueError(
             f"stage folder {stage_dir.path} was made from something else: {'; '.join(changes)}: "
-            f"use another run directory or --redo {stage_dir.name}"
+            f"use another run directory or --redo {stage_dir.title}"
         )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 Stage = Literal["sample", "score", "pair", "train", "evaluate"]
+_PART = r"part-(\d{5,})\.parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,13 @@ class StageDir:
 
     @property
     def name(self) -> str:
-        """The stage's name, as `--redo` takes it."""
+        """Which of the five stages this is."""
         return self.path.name
+
+    @property
+    def title(self) -> str:
+        """The stage within its run, as `--redo` takes it: `iteration-1/pair`."""
+        return f"{self.path.parent.name}/{self.path.name}"
 
     @property
     def manifest(self) -> Path:
@@ -52,6 +58,21 @@ class StageDir:
     def language_file(self, language: str) -> Path:
         """<stage>/<language>.parquet"""
         return self.path / f"{safe_name(language)}.parquet"
+
+    def shards(self) -> list[tuple[str, int, Path]]:
+        """The shards that are there: language, index and path, in that order."""
+        found = (
+            (path.parent.name, re.fullmatch(_PART, path.name), path) for path in self.path.glob("*/part-*.parquet")
+        )
+        return sorted((language, int(match[1]), path) for language, match, path in found if match)
+
+    def languages(self) -> list[str]:
+        """The languages that have shards, in order."""
+        return sorted({language for language, _, _ in self.shards()})
+
+    def language_files(self) -> list[Path]:
+        """The files made by `language_file` that are there, in order of language."""
+        return sorted(path for path in self.path.glob("*.parquet") if not path.name.startswith("."))
 
     def relative(self, path: Path) -> str:
         """A path inside the stage as the manifest writes it: from the stage's folder, with forward slashes."""
@@ -103,6 +124,17 @@ class RunDir:
         if t < 0:
             raise ValueError(f"iteration must be 0 (the start policy) or more, got {t}")
         return IterationDir(self.root / f"iteration-{t}")
+
+    def stage_named(self, title: str) -> StageDir:
+        """The stage that a title such as `iteration-1/pair` or `reference/evaluate` names."""
+        match = re.fullmatch(rf"(?:(reference)|iteration-(0|[1-9]\d*))/({'|'.join(get_args(Stage))})", title)
+        if match is None:
+            raise ValueError(
+                f"unknown stage {title!r}: expected iteration-<t>/<stage> or reference/<stage>, "
+                f"with a stage of {', '.join(get_args(Stage))}, for instance iteration-1/pair"
+            )
+        reference, t, name = match.groups()
+        return StageDir((self.reference if reference else self.iteration(int(t))).path / name)
 
     def iterations(self) -> list[int]:
         """The iterations that have a folder, in order."""

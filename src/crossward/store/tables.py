@@ -23,7 +23,7 @@ from crossward.core.records import (
     SkipReason,
     View,
 )
-from crossward.store.atomic import write_bytes
+from crossward.store.files import write_bytes
 
 Outcome = PreferencePair | Skipped
 Row = dict[str, Any]
@@ -97,6 +97,14 @@ def write_outcomes(path: Path, records: Iterable[Outcome]) -> None:
 def read_outcomes(path: Path) -> list[Outcome]:
     """Read pairs and skips back. Raises ValueError for a missing, damaged or foreign file."""
     return _read(path, OUTCOMES, _outcome)
+
+
+def count_rows(path: Path) -> int:
+    """How many records a shard holds, without decoding them."""
+    try:
+        return pq.read_metadata(path).num_rows
+    except pa.ArrowException as error:
+        raise ValueError(_damaged(path, _first_line(error))) from None
 
 
 def _write(path: Path, schema: pa.Schema, rows: Iterable[Row]) -> None:

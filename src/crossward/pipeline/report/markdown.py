@@ -9,7 +9,7 @@ import yaml
 
 from crossward.config import Config, parse
 from crossward.store import manifest
-from crossward.store.atomic import write_bytes
+from crossward.store.files import write_text
 from crossward.store.manifest import StageManifest
 from crossward.store.run_dir import RunDir, StageDir
 
@@ -23,7 +23,7 @@ def write_report(directory: RunDir, config: Config) -> None:
         _times(directory, config),
         _provenance(directory),
     ]
-    write_bytes(directory.report, ("\n\n".join(section for section in sections if section) + "\n").encode())
+    write_text(directory.report, "\n\n".join(section for section in sections if section) + "\n")
 
 
 def report_again(run: Path) -> Path:
@@ -179,7 +179,7 @@ def _provenance(directory: RunDir) -> str:
 
 
 def _done(stage: StageDir) -> StageManifest | None:
-    return manifest.read_manifest(stage)
+    return manifest.read(stage)
 
 
 def _languages(found: StageManifest) -> list[tuple[str, dict[str, Any]]]:

@@ -47,6 +47,11 @@ def write_bytes(path: Path, content: bytes) -> None:
         handle.write(content)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Make `path` hold exactly `text` in UTF-8, atomically."""
+    write_bytes(path, text.encode("utf-8"))
+
+
 def temporary_of(path: Path) -> Path:
     """The one temporary that a write of `path` uses, so that a stale one is overwritten and never accumulates."""
     return path.with_name(f"{PREFIX}{path.name}{SUFFIX}")

@@ -1,0 +1,167 @@
+"""Sampling with transformers, reproducible row by row.
+
+Every draw depends on (seed, language, prompt id, sample index, step) and on the model's probabilities, never on which
+rows share a batch: a uniform number per row and step is fixed beforehand, and picks a token through the inverse of the
+cumulative distribution. Nothing of the checkpoint's own generation settings is used but its stop ids.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from crossward.core.records import Prompt, Response, SampledPrompt
+from crossward.core.seeds import derive_seed
+from crossward.engines.models import in_portions, load_model, max_positions
+from crossward.engines.protocols import Advance, ModelSpec, Sampling, no_progress
+from crossward.engines.tokens import ChatTokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """One sample to draw: whose it is, which one, and its prompt's ids."""
+
+    prompt: int
+    sample: int
+    seed: int
+    ids: tuple[int, ...]
+
+
+class HfSampler:
+    """protocols.Sampler over one transformers model, `batch_rows` responses at a time."""
+
+    def __init__(self, spec: ModelSpec, tokens: ChatTokens, *, batch_rows: int = 64) -> None:
+        self._model = load_model(spec)
+        # generate() fills what is unset from here; a checkpoint's repetition penalty or top-k must not leak in.
+        self._model.generation_config = GenerationConfig()
+        self._tokens = tokens
+        self._batch_rows = batch_rows
+        self._name = spec.path
+
+    def sample(
+        self, prompts: Sequence[Prompt], sampling: Sampling, *, advance: Advance = no_progress
+    ) -> list[SampledPrompt]:
+        """`sampling.n` responses to each prompt's instruction, in the prompts' order."""
+        drawn: dict[tuple[int, int], Response] = {}
+        for batch in _batches(self._rows(prompts, sampling), self._batch_rows):
+            results = in_portions(
+                batch, lambda rows: self._draw(rows, sampling), describe=lambda row: f"{len(row.ids)} prompt tokens"
+            )
+            for row, response in zip(batch, results, strict=True):
+                drawn[row.prompt, row.sample] = response
+            advance(len(batch))
+        return [
+            SampledPrompt(prompt=prompt, responses=tuple(drawn[index, sample] for sample in range(sampling.n)))
+            for index, prompt in enumerate(prompts)
+        ]
+
+    def _rows(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[_Row]:
+        limit = max_positions(self._model.config)
+        rows = []
+        for index, prompt in enumerate(prompts):
+            ids = self._tokens.prompt_ids(prompt.instruction)
+            if limit is not None and len(ids) + sampling.max_new_tokens > limit:
+                raise ValueError(
+                    f"prompt {prompt.id!r} ({prompt.language}) is too long for {self._name}: {len(ids)} prompt + "
+                    f"{sampling.max_new_tokens} new tokens, the model takes {limit}; lower max_new_tokens or drop it"
+                )
+            for sample in range(sampling.n):
+                seed = derive_seed(sampling.seed, prompt.language, prompt.id, sample)
+                rows.append(_Row(prompt=index, sample=sample, seed=seed, ids=ids))
+        return rows
+
+    def _draw(self, rows: Sequence[_Row], sampling: Sampling) -> list[Response]:
+        """One left-padded batch through generate()."""
+        width = max(len(row.ids) for row in rows)
+        pad, device = self._tokens.pad_id, self._model.device
+        input_ids = torch.tensor([[pad] * (width - len(row.ids)) + list(row.ids) for row in rows], device=device)
+        starts = torch.tensor([[width - len(row.ids)] for row in rows], device=device)
+        attention_mask = (torch.arange(width, device=device).expand(len(rows), -1) >= starts).long()
+        output = self._model.generate(  # pyright: ignore[reportCallIssue]
+            input_ids,
+            attention_mask=attention_mask,
+            generation_config=self._generation_config(sampling),
+            logits_processor=_processors(rows, sampling, width, device),
+        )
+        return [self._response(ids) for ids in cast(Tensor, output)[:, width:].tolist()]
+
+    def _generation_config(self, sampling: Sampling) -> GenerationConfig:
+        return GenerationConfig(
+            do_sample=False,
+            max_new_tokens=sampling.max_new_tokens,
+            eos_token_id=sorted(self._tokens.stop_ids),
+            pad_token_id=self._tokens.pad_id,
+            use_cache=True,
+        )
+
+    def _response(self, ids: list[int]) -> Response:
+        """Cut behind the first stop id; what follows it is padding."""
+        stop = next((index for index, token in enumerate(ids) if token in self._tokens.stop_ids), None)
+        own = tuple(ids if stop is None else ids[: stop + 1])
+        return Response(
+            text=self._tokens.decode(own), token_ids=own, finish_reason="length" if stop is None else "stop"
+        )
+
+
+class InverseCdf(LogitsProcessor):
+    """Temperature, top-p and the draw itself; leaves only the drawn token, so that greedy decoding takes it.
+
+    `uniforms` is [rows, steps] in [0, 1), float64; `prompt_width` tells the step from the length so far.
+    """
+
+    def __init__(self, uniforms: Tensor, *, temperature: float, top_p: float, prompt_width: int) -> None:
+        self._uniforms = uniforms
+        self._temperature = temperature
+        self._top_p = top_p
+        self._prompt_width = prompt_width
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """scores [rows, vocabulary] -> the same shape, 0 at the drawn token and -inf elsewhere."""
+        probabilities = (scores.float() / self._temperature).softmax(-1)
+        if self._top_p < 1.0:
+            probabilities = _nucleus(probabilities, self._top_p)
+        cumulative = probabilities.double().cumsum(-1)  # vocabulary order: stable when two probabilities are close
+        total = cumulative[:, -1:]
+        uniform = self._uniforms[:, input_ids.shape[1] - self._prompt_width].unsqueeze(1)
+        # Strictly below the total, so that the first sum above it exists and belongs to a token that can be drawn.
+        target = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
+        drawn = torch.searchsorted(cumulative, target, right=True)
+        masked = torch.full_like(scores, float("-inf")).scatter_(1, drawn, 0.0)
+        return cast(torch.FloatTensor, masked)
+
+
+def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
+    """Zero all but the smallest set of most probable tokens whose sum reaches top_p."""
+    ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
+    before = ordered.double().cumsum(-1) - ordered
+    kept = torch.where(before < top_p, ordered, torch.zeros_like(ordered))
+    return torch.zeros_like(probabilities).scatter_(-1, order, kept)
+
+
+def _processors(
+    rows: Sequence[_Row], sampling: Sampling, prompt_width: int, device: torch.device
+) -> LogitsProcessorList:
+    """Nothing for temperature 0, which is greedy."""
+    if sampling.temperature == 0:
+        return LogitsProcessorList()
+    draws = [
+        torch.rand(sampling.max_new_tokens, generator=torch.Generator().manual_seed(row.seed), dtype=torch.float64)
+        for row in rows
+    ]
+    inverse = InverseCdf(
+        torch.stack(draws).to(device),
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        prompt_width=prompt_width,
+    )
+    return LogitsProcessorList([inverse])
+
+
+def _batches(rows: Sequence[_Row], batch_rows: int) -> Iterator[list[_Row]]:
+    """Prompts of like length together: less padding."""
+    ordered = sorted(rows, key=lambda row: -len(row.ids))
+    for start in range(0, len(ordered), batch_rows):
+        yield ordered[start : start + batch_rows]

@@ -1,0 +1,221 @@
+"""Loading a checkpoint for reading: one frozen causal model, in a named dtype, on a named device.
+
+Refuses what would silently compute something else: pickled weights, missing weights (transformers would draw them at
+random), code from the hub unless it was asked for. A LoRA folder becomes base + adapter and is *not* merged: in
+bfloat16 merging rounds small updates away. Knows no tokens and no runs.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar, cast
+
+import torch
+from huggingface_hub import snapshot_download
+from peft import PeftConfig, PeftModel
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.utils.peft_utils import find_adapter_config_file
+
+from crossward.engines.protocols import Dtype, ModelSpec
+
+DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+# What decides a model's output; a trainer's own state and people's README stay outside.
+_FINGERPRINTED = (".json", ".safetensors", ".jinja", ".model", ".txt", ".tiktoken", ".py")
+_NOT_FINGERPRINTED = ("trainer_state.json",)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def load_model(spec: ModelSpec) -> PreTrainedModel:
+    """The model of `spec` in eval mode, its parameters frozen.
+
+    Raises ValueError where the path, its files, the dtype or the device cannot give one.
+    """
+    device = resolve_device(spec.device)
+    base = base_spec(spec)
+    model = _load_base(base)
+    if base is not spec:
+        model = _with_adapter(model, spec)
+    model = model.to(device)  # pyright: ignore[reportArgumentType]
+    model.eval()
+    return model.requires_grad_(False)
+
+
+def resolve_device(name: str) -> torch.device:
+    """auto (CUDA where there is one), cpu, cuda or cuda:i."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if name == "cpu":
+        return torch.device("cpu")
+    if kind != "cuda" or (name != "cuda" and not index.isdecimal()):
+        raise ValueError(f"unknown device {name!r}: expected auto, cpu, cuda or cuda:0, cuda:1, ...")
+    count = torch.cuda.device_count()
+    if int(index or 0) >= count:
+        raise ValueError(f"device {name!r} is not there: this machine shows {count} CUDA devices; use auto or cpu")
+    return torch.device(name)
+
+
+def base_spec(spec: ModelSpec) -> ModelSpec:
+    """The spec itself, or the spec of the base model where `spec` names a LoRA adapter."""
+    _check_place(spec)
+    if not _is_adapter(spec):
+        return spec
+    peft_config = PeftConfig.from_pretrained(str(_adapter_folder(spec)))
+    if peft_config.is_prompt_learning or not peft_config.base_model_name_or_path:
+        raise ValueError(f"adapter {spec.path} is {peft_config.peft_type}: only LoRA over a named base is supported")
+    base = replace(spec, path=peft_config.base_model_name_or_path, revision=peft_config.revision)
+    _check_place(base)
+    if _is_adapter(base):
+        raise ValueError(f"adapter {spec.path} lies over another adapter, {base.path}: merge that one into its base")
+    return base
+
+
+def read_config(spec: ModelSpec) -> PretrainedConfig:
+    """The checkpoint's configuration, errors as one sentence."""
+    try:
+        return AutoConfig.from_pretrained(
+            spec.path, revision=spec.revision, trust_remote_code=spec.trust_remote_code or None
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(_sentence(f"model {spec.path} has no readable configuration", error)) from None
+
+
+def text_config(config: PretrainedConfig) -> dict[str, object]:
+    """The language model's part of a configuration as a plain dictionary, so that absent keys can be asked for."""
+    return cast(dict[str, object], config.get_text_config(decoder=True).to_dict())
+
+
+def max_positions(config: PretrainedConfig) -> int | None:
+    """How many tokens the model takes, None where its configuration does not say."""
+    values = text_config(config)
+    for key in ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len"):
+        value = values.get(key)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
+
+
+def model_fingerprint(spec: ModelSpec) -> str:
+    """sha256 over names and contents of a local folder's files (a LoRA's base included); path@revision for the hub."""
+    folder = Path(spec.path)
+    if not folder.is_dir():
+        return f"{spec.path}@{spec.revision or 'main'}"
+    total = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and file.suffix in _FINGERPRINTED and file.name not in _NOT_FINGERPRINTED:
+            with file.open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").hexdigest()
+            total.update(f"{file.name} {content}\n".encode())
+    if _is_adapter(spec):
+        total.update(f"base {model_fingerprint(base_spec(spec))}\n".encode())
+    return total.hexdigest()
+
+
+def in_portions(
+    items: Sequence[Item], work: Callable[[Sequence[Item]], list[Result]], *, describe: Callable[[Item], str]
+) -> list[Result]:
+    """work(items); when memory runs out, the same in two halves, and so on. One item too large is a ValueError."""
+    try:
+        return work(items)
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+    # Outside the handler: the traceback would keep the failed attempt's tensors alive.
+    if len(items) == 1:
+        raise ValueError(f"out of memory with a single row, {describe(items[0])}: use a larger or another device")
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    half = len(items) // 2
+    first = in_portions(items[:half], work, describe=describe)
+    return first + in_portions(items[half:], work, describe=describe)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """CUDA has its own exception; the CPU allocator raises a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _load_base(spec: ModelSpec) -> PreTrainedModel:
+    config = read_config(spec)
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(
+            spec.path,
+            config=config,
+            revision=spec.revision,
+            dtype=DTYPES[spec.dtype],
+            attn_implementation=_attention(config),
+            trust_remote_code=spec.trust_remote_code or None,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(_sentence(f"model {spec.path} cannot be loaded from safetensors", error)) from None
+    model, info = cast(tuple[PreTrainedModel, dict[str, set[str]]], loaded)
+    if missing := sorted(info["missing_keys"]):
+        raise ValueError(
+            f"model {spec.path} lacks {len(missing)} of its weights (first: {missing[0]}), which would be random "
+            "numbers: save the whole causal language model there"
+        )
+    return model
+
+
+def _attention(config: PretrainedConfig) -> str:
+    """sdpa, but eager where attention scores are capped (Gemma 2): transformers' sdpa ignores the cap silently."""
+    return "eager" if text_config(config).get("attn_logit_softcapping") is not None else "sdpa"
+
+
+def _with_adapter(model: PreTrainedModel, spec: ModelSpec) -> PreTrainedModel:
+    """The base with LoRA layers beside its own; the adapter stays in float32 where the base is bfloat16."""
+    folder = _adapter_folder(spec)
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise ValueError(f"adapter {spec.path} has no adapter_model.safetensors: save it as safetensors, not pickled")
+    with_adapter = PeftModel.from_pretrained(model, str(folder), is_trainable=False)
+    return cast(PreTrainedModel, with_adapter.get_base_model())
+
+
+def _check_place(spec: ModelSpec) -> None:
+    """Say what is wrong with a local path before transformers asks the hub for it."""
+    folder = Path(spec.path)
+    if folder.is_dir():
+        if (folder / "config.json").is_file():
+            _check_weights(folder)
+        elif not (folder / "adapter_config.json").is_file():
+            raise ValueError(f"model folder {folder} holds no config.json or adapter_config.json: name a checkpoint")
+    elif folder.exists():
+        raise ValueError(f"model {spec.path} is a file: give the folder of a safetensors checkpoint (GGUF is not read)")
+    elif folder.is_absolute() or spec.path.startswith((".", "~")) or spec.path.count("/") > 1:
+        raise ValueError(f"model folder {spec.path} does not exist: give a checkpoint's folder or a hub name")
+
+
+def _check_weights(folder: Path) -> None:
+    if any(folder.glob("*.safetensors")):
+        return
+    found = sorted(file.name for file in folder.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".gguf"))
+    got = f"only {found[0]}" if found else "no weights"
+    raise ValueError(f"model folder {folder} holds {got}: expected *.safetensors; convert it, pickles can run code")
+
+
+def _is_adapter(spec: ModelSpec) -> bool:
+    folder = Path(spec.path)
+    if folder.is_dir():
+        return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+    try:
+        return find_adapter_config_file(spec.path, revision=spec.revision) is not None
+    except (OSError, ValueError) as error:
+        raise ValueError(_sentence(f"model {spec.path} is neither a folder nor a reachable hub name", error)) from None
+
+
+def _adapter_folder(spec: ModelSpec) -> Path:
+    if Path(spec.path).is_dir():
+        return Path(spec.path)
+    return Path(snapshot_download(spec.path, revision=spec.revision, allow_patterns=["adapter_*"]))
+
+
+def _sentence(what: str, error: Exception) -> str:
+    """Our sentence, and the first line of the library's own."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{what}: {lines[0]}"

@@ -1,0 +1,194 @@
+"""Prompts from local files or hub datasets, joined to their English twins by id.
+
+Never joined by row: ids decide which prompts belong together, the English file decides their order and which are the
+first n. Every mistake is a ValueError with file and line. Knows nothing of what the prompts are for.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from crossward.core.language import NAMES
+from crossward.core.records import Prompt
+from crossward.store.rows import Source, located_rows
+
+__all__ = ["LoadedPrompts", "Source", "load_counted", "load_prompts", "read_rows"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedPrompts:
+    """Prompts by language, all in the English file's order, and how many ids each language lacks."""
+
+    prompts: dict[str, list[Prompt]]
+    n_missing: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    where: str
+    instruction: str
+
+
+def read_rows(source: Source) -> list[dict[str, Any]]:
+    """Every row of a source, as it stands there."""
+    return [row for _, row in located_rows(source)]
+
+
+def load_prompts(
+    sources: Mapping[str, Source],
+    *,
+    english: Source | None = None,
+    id_field: str = "id",
+    instruction_field: str = "instruction",
+    limit: int | None = None,
+    allow_missing: bool = False,
+) -> dict[str, list[Prompt]]:
+    """The prompts of each language with their English twins; see `load_counted`, which also counts missing ids."""
+    return load_counted(
+        sources,
+        english=english,
+        id_field=id_field,
+        instruction_field=instruction_field,
+        limit=limit,
+        allow_missing=allow_missing,
+    ).prompts
+
+
+def load_counted(
+    sources: Mapping[str, Source],
+    *,
+    english: Source | None = None,
+    id_field: str = "id",
+    instruction_field: str = "instruction",
+    limit: int | None = None,
+    allow_missing: bool = False,
+) -> LoadedPrompts:
+    """The prompts of each language, restricted to the first `limit` ids of the English source.
+
+    `english` holds the twins; it may be left out where `sources` has "en". A source's own field names come before
+    `id_field` and `instruction_field`. `allow_missing` lets a language lack ids, and counts them.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be 1 or more prompts, got {limit}")
+    twins_source = _english_source(sources, english)
+    twins = _entries(twins_source, "en", id_field, instruction_field)
+    wanted = list(twins)[:limit]
+    prompts: dict[str, list[Prompt]] = {}
+    n_missing: dict[str, int] = {}
+    for language, source in sources.items():
+        own = twins if language == "en" else _entries(source, language, id_field, instruction_field)
+        _require_twins(source, own, twins, twins_source)
+        missing = [id for id in wanted if id not in own]
+        if missing and not (allow_missing and len(missing) < len(wanted)):
+            raise ValueError(_lacks(source, language, missing, len(wanted), allow_missing))
+        n_missing[language] = len(missing)
+        prompts[language] = [
+            Prompt(
+                id=id,
+                language=language,
+                instruction=own[id].instruction,
+                english_instruction=twins[id].instruction,
+            )
+            for id in wanted
+            if id in own
+        ]
+    return LoadedPrompts(prompts=prompts, n_missing=n_missing)
+
+
+def _english_source(sources: Mapping[str, Source], english: Source | None) -> Source:
+    own = sources.get("en")
+    if own is not None and english is not None and own != english:
+        raise ValueError(
+            f"two English sources are named, {own.path} and {english.path}: "
+            "an English prompt is its own twin, so name one"
+        )
+    found = english or own
+    if found is None:
+        raise ValueError(
+            f"no English source is named beside {', '.join(sorted(sources))}: "
+            "every prompt is judged under its English twin, so name the file that holds the twins"
+        )
+    return found
+
+
+def _entries(source: Source, language: str, id_field: str, instruction_field: str) -> dict[str, _Entry]:
+    """One checked entry per id, in the source's order."""
+    id_field, instruction_field = source.id_field or id_field, source.instruction_field or instruction_field
+    entries: dict[str, _Entry] = {}
+    for where, row in located_rows(source):
+        _require_language(source, where, row, language)
+        id = _id(source, where, row, id_field)
+        if id in entries:
+            raise ValueError(
+                f"{source.path}: id {id!r} stands on {entries[id].where} and on {where}: each id may occur once, "
+                "so remove or rename one"
+            )
+        entries[id] = _Entry(where=where, instruction=_instruction(source, where, row, instruction_field))
+    return entries
+
+
+def _require_language(source: Source, where: str, row: Mapping[str, Any], language: str) -> None:
+    """A row that says it is in another language was put in the wrong file.
+
+    'es', 'es-MX' and 'Spanish' all say es; what names no language we know ('und', 'python') says nothing.
+    """
+    value = row.get("language")
+    if not isinstance(value, str):
+        return
+    plain = value.strip().lower()
+    code = plain.replace("_", "-").split("-")[0]
+    said = code if code in NAMES else next((key for key, name in NAMES.items() if name.lower() == plain), None)
+    if said not in (None, language):
+        raise ValueError(
+            f"{source.path}, {where}: field 'language' is {value!r} but the file was named for {language!r}: "
+            "name the right file, or remove the row"
+        )
+
+
+def _id(source: Source, where: str, row: Mapping[str, Any], field: str) -> str:
+    value = _field(source, where, row, field)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # a table with a gap in its id column turns 7 into 7.0
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+        raise ValueError(f"{source.path}, {where}: field {field!r} must be a text or a whole number, got {value!r}")
+    return str(value)
+
+
+def _instruction(source: Source, where: str, row: Mapping[str, Any], field: str) -> str:
+    value = _field(source, where, row, field)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise ValueError(f"{source.path}, {where}: field {field!r} is empty: write the instruction or remove the row")
+    if not isinstance(value, str):
+        raise ValueError(f"{source.path}, {where}: field {field!r} must be a text, got {type(value).__name__}")
+    return value
+
+
+def _field(source: Source, where: str, row: Mapping[str, Any], field: str) -> Any:
+    if field in row:
+        return row[field]
+    near = difflib.get_close_matches(field, row, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    has = ", ".join(row) or "none"
+    raise ValueError(f"{source.path}, {where}: there is no field {field!r}, the row has: {has}{hint}")
+
+
+def _require_twins(
+    source: Source, own: Mapping[str, _Entry], twins: Mapping[str, _Entry], twins_source: Source
+) -> None:
+    orphans = [id for id in own if id not in twins]
+    if orphans:
+        raise ValueError(
+            f"{source.path}: {len(orphans)} of {len(own)} ids have no English twin in {twins_source.path}, "
+            f"first {_first(orphans)} ({own[orphans[0]].where}): add the twins or remove the rows"
+        )
+
+
+def _lacks(source: Source, language: str, missing: Sequence[str], n_wanted: int, allow_missing: bool) -> str:
+    counted = f"{source.path}: language {language!r} lacks {len(missing)} of {n_wanted} ids of the English file"
+    advice = "none is left to use" if allow_missing else "add them, or set allow_missing to go on without them"
+    return f"{counted}, first {_first(missing)}: {advice}"
+
+
+def _first(ids: Sequence[str]) -> str:
+    return ", ".join(repr(id) for id in ids[:3])

@@ -1,0 +1,89 @@
+"""The paths of a run, as the README draws them, and names that would leave them."""
+
+from pathlib import Path
+
+import pytest
+
+from crossward.store.run_dir import RunDir
+
+RUN = RunDir(Path("runs/mine"))
+
+
+def test_paths():
+    stage = RUN.iteration(2).stage("sample")
+    paths = {
+        "config.yaml": RUN.config,
+        "provenance.json": RUN.provenance,
+        "report.md": RUN.report,
+        ".lock": RUN.lock,
+        "iteration-2/sample/stage.json": stage.manifest,
+        "iteration-2/sample/inputs.json": stage.inputs,
+        "iteration-2/sample/es/part-00012.parquet": stage.shard("es", 12),
+        "iteration-1/pair/zh.parquet": RUN.iteration(1).stage("pair").language_file("zh"),
+        "iteration-1/train/checkpoint": RUN.iteration(1).stage("train").checkpoint,
+        "iteration-1/train/metrics.jsonl": RUN.iteration(1).stage("train").metrics,
+        "iteration-0/evaluate": RUN.iteration(0).stage("evaluate").path,
+        "reference/evaluate": RUN.reference.stage("evaluate").path,
+    }
+    assert {name: path.relative_to("runs/mine").as_posix() for name, path in paths.items()} == {n: n for n in paths}
+
+
+def test_titles_name_their_stage():
+    for stage in (RUN.iteration(3).stage("pair"), RUN.reference.stage("evaluate")):
+        assert RUN.stage_named(stage.title) == stage
+    assert RUN.iteration(3).stage("pair").title == "iteration-3/pair"
+
+
+@pytest.mark.parametrize(
+    "title", ["pair", "iteration-1", "iteration-01/pair", "iteration-1/pear", "../pair", "a/b/c", ""]
+)
+def test_other_titles_are_refused(title):
+    with pytest.raises(ValueError, match="expected iteration-<t>/<stage> or reference/<stage>"):
+        RUN.stage_named(title)
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a\\b", "../es", "es..", ".hidden", "e\0s", "e\ns"])
+def test_names_that_are_no_file_name_are_refused(name):
+    stage = RUN.iteration(1).stage("pair")
+    with pytest.raises(ValueError, match="cannot name a file"):
+        stage.shard(name, 0)
+    with pytest.raises(ValueError, match="cannot name a file"):
+        stage.language_file(name)
+
+
+def test_numbers_and_stages_out_of_range_are_refused():
+    with pytest.raises(ValueError, match="iteration must be 0"):
+        RUN.iteration(-1)
+    with pytest.raises(ValueError, match="shard index must be 0 or more"):
+        RUN.iteration(1).stage("score").shard("es", -1)
+    with pytest.raises(ValueError, match="unknown stage 'judge'"):
+        RUN.iteration(1).stage("judge")  # pyright: ignore[reportArgumentType]
+
+
+def test_shards_are_listed_by_language_and_number_without_temporaries(tmp_path):
+    stage = RunDir(tmp_path).iteration(1).stage("sample")
+    wanted = [("de", 0), ("de", 2), ("de", 100000), ("es", 1)]
+    for language, index in reversed(wanted):
+        path = stage.shard(language, index)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (stage.path / "de" / ".part-00003.parquet.tmp").touch()
+    (stage.path / "de" / "part-x.parquet").touch()
+    assert [(language, index) for language, index, _ in stage.shards()] == wanted
+    assert all(path == stage.shard(language, index) for language, index, path in stage.shards())
+    assert stage.relative(stage.shard("es", 1)) == "es/part-00001.parquet"
+
+
+def test_language_files_and_iterations(tmp_path):
+    run = RunDir(tmp_path)
+    stage = run.iteration(1).stage("pair")
+    assert stage.language_files() == []
+    assert run.iterations() == []
+    for folder in ("iteration-10", "iteration-2", "iteration-0", "iteration-x", "reference"):
+        (tmp_path / folder).mkdir()
+    stage.path.mkdir(parents=True)
+    for language in ("es", "de"):
+        stage.language_file(language).touch()
+    (stage.path / ".fr.parquet.tmp").touch()
+    assert [path.name for path in stage.language_files()] == ["de.parquet", "es.parquet"]
+    assert run.iterations() == [0, 1, 2, 10]

@@ -1,0 +1,68 @@
+"""A whole recipe on a tiny random model: two checkpoints, prompts in two languages, everything in seconds on a CPU."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tests.support.families import make_family
+
+from crossward.config import Config, parse
+
+PROMPTS = {
+    "en": ["Name a fruit.", "Say hello.", "What is the sea?", "Count to three.", "Who sings?", "Open the door."],
+    "es": [
+        "Nombra una fruta.",
+        "Di hola.",
+        "¿Qué es el mar?",
+        "Cuenta hasta tres.",
+        "¿Quién canta?",
+        "Abre la puerta.",
+    ],
+}
+
+
+def write_prompts(folder: Path, prompts: dict[str, list[str]] | None = None) -> Path:
+    """One JSONL per language with ids p0, p1 …; the Spanish file in another order than the English one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for language, texts in (prompts or PROMPTS).items():
+        rows = [{"id": f"p{i}", "instruction": text} for i, text in enumerate(texts)]
+        ordered = rows if language == "en" else rows[::-1]
+        lines = [json.dumps(row, ensure_ascii=False) for row in ordered]
+        (folder / f"{language}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def make_recipe(folder: Path, *, family: str = "chatml", **changes: Any) -> dict[str, Any]:
+    """A recipe as nested dictionaries; `changes` replace whole sections."""
+    policy = make_family(family, folder / "policy", seed=0)
+    reference = make_family(family, folder / "reference", seed=1)
+    write_prompts(folder / "prompts")
+    recipe: dict[str, Any] = {
+        "run": str(folder / "run"),
+        "languages": ["en", "es"],
+        "iterations": 2,
+        "shard_size": 2,
+        "models": {"policy": str(policy), "reference": str(reference), "dtype": "float32"},
+        "prompts": {"path": str(folder / "prompts" / "{language}.jsonl")},
+        "sample": {"n": 4, "temperature": 1.0, "max_new_tokens": 96},
+        "score": {"noise_sample": 2},
+        "pair": {"language_filter": "none"},
+        "train": {"batch_size": 2, "micro_batch_size": 1, "learning_rate": 1e-3},
+        "evaluate": {
+            "prompts": {"path": str(folder / "prompts" / "{language}.jsonl"), "limit": 2},
+            "max_new_tokens": 8,
+        },
+        "runtime": {"device": "cpu", "sample_rows": 8, "score_tokens": 512},
+    }
+    return recipe | changes
+
+
+def config_of(recipe: dict[str, Any]) -> Config:
+    return parse(recipe, where="test recipe")
+
+
+def write_recipe(folder: Path, recipe: dict[str, Any]) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe, allow_unicode=True), encoding="utf-8")
+    return path

@@ -1,0 +1,79 @@
+"""The law of the house: imports point down only, heavy libraries live in engines, and nothing happens on import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "src" / "crossward"
+# What each room may import from the others. tinyworld is an example user of the house: anything but the command line.
+ROOMS = {
+    "core": set(),
+    "engines": {"core"},
+    "store": {"core"},
+    "config": {"core"},
+    "pipeline": {"core", "engines", "store", "config"},
+    "tinyworld": {"core", "engines", "store", "config", "pipeline", "console"},
+    "console": {"engines"},
+    "cli": {"core", "engines", "store", "config", "pipeline", "console"},
+    "__main__": {"cli"},
+    "__init__": {"core", "engines", "pipeline"},
+}
+HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "lingua", "vllm", "ray"}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """Every imported module of a file, and whether the import stands at the top of the module (so runs on import)."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    top = {id(node) for node in tree.body}
+    found: list[tuple[str, bool]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, id(node) in top) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.append((node.module, id(node) in top))
+            if node.module == "crossward":
+                found += [(f"crossward.{alias.name}", id(node) in top) for alias in node.names]
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path):
+    for module, _ in imports(path):
+        if module.startswith("crossward."):
+            other = module.split(".")[1]
+            assert other == room(path) or other in ROOMS[room(path)] or other == "__version__", (
+                f"{path.name} imports {module}: {room(path)} may import {sorted(ROOMS[room(path)])} only"
+            )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_heavy_libraries_stay_in_engines(path: Path):
+    if room(path) in ("engines", "tinyworld"):
+        return
+    for module, at_top in imports(path):
+        heavy = module.split(".")[0] in HEAVY
+        assert not heavy or (room(path) == "core" and not at_top), f"{path.name} imports {module} outside engines"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_file_says_what_it_is_and_stays_short(path: Path):
+    text = path.read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(text)), f"{path.name} has no docstring"
+    assert len(text.splitlines()) <= 350, f"{path.name} is longer than 350 lines"
+
+
+def test_import_and_help_load_no_heavy_library():
+    code = (
+        "import sys, crossward, crossward.cli, crossward.core.records, crossward.core.losses; "
+        "print([m for m in ('torch', 'transformers', 'trl', 'pyarrow', 'pydantic', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
