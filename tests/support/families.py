@@ -221,6 +221,6 @@ def make_family(name: str, folder: Path, seed: int = 0, dtype: torch.dtype = tor
     model.generation_config = GenerationConfig(
         bos_token_id=bos, eos_token_id=ends if len(ends) > 1 else ends[0], pad_token_id=vocabulary[family.pad]
     )
-    model.to(dtype=dtype).save_pretrained(folder)
+    model.to(dtype=dtype).save_pretrained(folder)  # pyright: ignore[reportCallIssue]
     tokenizer.save_pretrained(folder)
     return folder

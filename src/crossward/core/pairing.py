@@ -132,7 +132,7 @@ def _too_few(
     """Why a group has no pair before any score is looked at; the filter's reason where one filter alone emptied it."""
     if len(kept) >= max(min_responses, 1):
         return None
-    causes = {reason for reason in reasons if reason is not None}
+    causes: set[SkipReason] = {reason for reason in reasons if reason is not None}
     if len(reasons) >= min_responses and len(causes) == 1:
         return causes.pop()
     return "too-few-responses"

@@ -15,6 +15,7 @@ import torch
 from huggingface_hub import snapshot_download
 from peft import PeftConfig, PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.utils import logging
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from crossward.engines.protocols import Dtype, ModelSpec
@@ -42,6 +43,13 @@ def load_model(spec: ModelSpec) -> PreTrainedModel:
     model = model.to(device)  # pyright: ignore[reportArgumentType]
     model.eval()
     return model.requires_grad_(False)
+
+
+def settle(*, threads: int | None = None) -> None:
+    """Set the process up for reading models: no progress bars of the library's own; `threads` CPU threads if given."""
+    logging.disable_progress_bar()
+    if threads is not None:
+        torch.set_num_threads(threads)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -77,9 +85,7 @@ def base_spec(spec: ModelSpec) -> ModelSpec:
 def read_config(spec: ModelSpec) -> PretrainedConfig:
     """The checkpoint's configuration, errors as one sentence."""
     try:
-        return AutoConfig.from_pretrained(
-            spec.path, revision=spec.revision, trust_remote_code=spec.trust_remote_code or None
-        )
+        return AutoConfig.from_pretrained(spec.path, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(_sentence(f"model {spec.path} has no readable configuration", error)) from None
 
@@ -148,7 +154,7 @@ def _load_base(spec: ModelSpec) -> PreTrainedModel:
             revision=spec.revision,
             dtype=DTYPES[spec.dtype],
             attn_implementation=_attention(config),
-            trust_remote_code=spec.trust_remote_code or None,
+            trust_remote_code=spec.trust_remote_code,
             use_safetensors=True,
             output_loading_info=True,
         )

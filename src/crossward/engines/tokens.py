@@ -39,6 +39,9 @@ class ChatTokens:
         self.name = name
         self._tokenizer = tokenizer
         self._special_ids = _special_ids(tokenizer)
+        # transformers makes a tokenizer of special tokens alone where a folder has no tokenizer files.
+        if all(i in self._special_ids or i == tokenizer.unk_token_id for i in tokenizer.get_vocab().values()):
+            raise ValueError(f"the tokenizer of {name} knows no words: save its files (tokenizer.json) in that folder")
         self._prepends_bos = self._needs_bos()
         self.end_of_turn_id = self._find_end_of_turn()
         eos = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)  # pyright: ignore
@@ -46,6 +49,11 @@ class ChatTokens:
         pad = tokenizer.pad_token_id
         self.pad_id = int(pad) if isinstance(pad, int) else (*eos, self.end_of_turn_id)[0]
         self.vocabulary_size = max(tokenizer.get_vocab().values()) + 1
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer itself, for libraries that want one."""
+        return self._tokenizer
 
     def prompt_ids(self, instruction: str) -> tuple[int, ...]:
         """The rendered template up to where the assistant begins to speak, with one BOS where the model expects one."""

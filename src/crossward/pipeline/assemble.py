@@ -5,6 +5,7 @@ from pathlib import Path
 
 from crossward.config import Config, Decoding
 from crossward.core.pairing import PairingRules
+from crossward.engines.models import model_fingerprint, settle
 from crossward.engines.protocols import (
     LanguageIdentifier,
     Lora,
@@ -33,10 +34,11 @@ class Engines:
     config: Config
     _tokens: dict[str, ChatTokens] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        settle(threads=self.config.runtime.threads)
+
     def model(self, path: str, revision: str | None, *, fingerprint: str | None = None) -> Model:
         """A model of the recipe; hashes its files where `fingerprint` is not known already."""
-        from crossward.engines.models import model_fingerprint
-
         spec = ModelSpec(
             path=path,
             dtype=self.config.models.dtype,

@@ -9,6 +9,7 @@ from crossward.core.pairing import PairingRules
 from crossward.core.records import PreferencePair, Prompt, SampledPrompt, ScoredPrompt, View
 from crossward.engines.hf_sampler import HfSampler
 from crossward.engines.hf_scorer import HfScorer
+from crossward.engines.models import settle
 from crossward.engines.protocols import Judged, LanguageIdentifier, ModelSpec, Sampling, Scorer, Training, TrainingPair
 from crossward.engines.tokens import ChatTokens, compare_tokens, load_tokens
 from crossward.pipeline.counts import pairing_counts, sampled_counts, scored_counts
@@ -31,6 +32,7 @@ def sample_file(
     progress: Progress,
 ) -> Summary:
     """Sample responses to prompts and write the groups."""
+    settle()
     sampler = HfSampler(policy, load_tokens(policy), batch_rows=batch_rows)
     total = sum(len(group) for group in prompts.values()) * sampling.n
     groups: list[SampledPrompt] = []
@@ -79,6 +81,7 @@ def score_file(
     progress: Progress,
 ) -> Summary:
     """Score every response of a file of groups under both models and write the scored groups."""
+    settle()
     groups = edges.read_groups(input)
     policy_tokens, reference_tokens = load_tokens(policy), load_tokens(reference)
     if differences := compare_tokens(policy_tokens, reference_tokens):
@@ -123,6 +126,7 @@ def train_file(
 
     if output.exists():
         raise ValueError(f"{output} already exists: choose another --output, or delete it first")
+    settle()
     rows = edges.read_pairs(input)
     tokens = load_tokens(policy)
     if differences := compare_tokens(tokens, load_tokens(reference)):

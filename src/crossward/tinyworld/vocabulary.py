@@ -34,11 +34,11 @@ ITEMS: dict[str, dict[Language, str]] = {
         "sw": "nyekundu buluu kijani manjano nyeusi nyeupe kahawia zambarau fedha dhahabu",
     },
     "body": {
-        "en": "head eye ear nose mouth tooth knee foot back shoulder",
-        "es": "cabeza ojo oreja nariz boca diente rodilla pie espalda hombro",
-        "de": "Kopf Auge Ohr Nase Mund Zahn Knie Fuß Rücken Schulter",
-        "fr": "tête œil oreille nez bouche dent genou pied dos épaule",
-        "sw": "kichwa jicho sikio pua mdomo jino goti mguu mgongo bega",
+        "en": "head eye ear nose mouth tooth knee foot neck shoulder",
+        "es": "cabeza ojo oreja nariz boca diente rodilla pie cuello hombro",
+        "de": "Kopf Auge Ohr Nase Mund Zahn Knie Fuß Hals Schulter",
+        "fr": "tête œil oreille nez bouche dent genou pied cou épaule",
+        "sw": "kichwa jicho sikio pua mdomo jino goti mguu shingo bega",
     },
     "clothes": {
         "en": "shirt trousers dress shoe hat coat skirt glove sock scarf",
@@ -83,7 +83,7 @@ ITEMS: dict[str, dict[Language, str]] = {
         "sw": "mkate jibini wali nyama yai supu chumvi kitunguu haragwe kiazi",
     },
     "places": {
-        "en": "home school church bridge market shop castle tower farm library",
+        "en": "house school church bridge market shop castle tower farm library",
         "es": "casa escuela iglesia puente mercado tienda castillo torre granja biblioteca",
         "de": "Haus Schule Kirche Brücke Markt Laden Schloss Turm Bauernhof Bibliothek",
         "fr": "maison école église pont marché magasin château tour ferme bibliothèque",

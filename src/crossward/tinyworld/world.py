@@ -96,9 +96,7 @@ def requests(split: Split | None = None) -> list[Request]:
 
 def prompts(split: Split, language: Language, *, repeats: int = 1) -> list[Prompt]:
     """The prompts of a split in one language; ids are the same in every language."""
-    return [
-        request.prompt(language, repeat) for repeat in range(1, repeats + 1) for request in requests(split)
-    ]
+    return [request.prompt(language, repeat) for repeat in range(1, repeats + 1) for request in requests(split)]
 
 
 # Answers --------------------------------------------------------------------------------------------------------------

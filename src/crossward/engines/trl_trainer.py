@@ -1,0 +1,297 @@
+"""Training with TRL's DPOTrainer: DPO + NLL per sequence over a reference that comes by value.
+
+The subclass below is what the library obliges to: TRL tokenises text, loads or derives a reference, and normalises its
+NLL over the tokens of a micro-batch. Here token ids come in, the reference's log-probabilities come with the pairs (so
+any checkpoint can be the reference, and none is in memory), and the loss is core/losses.py. Knows no runs.
+"""
+
+import copy
+import json
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, PeftModel
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel, TrainerCallback, TrainerControl, TrainerState
+from trl import DPOConfig, DPOTrainer
+
+from crossward.core.losses import dpo_loss, nll_per_sequence
+from crossward.engines.models import DTYPES, base_spec, load_model, resolve_device
+from crossward.engines.protocols import Lora, ModelSpec, Training, TrainingPair
+from crossward.engines.tokens import ChatTokens
+
+SAVE_SECONDS = 600.0  # how much training a killed run loses at most
+
+
+class TrlTrainer:
+    """protocols.Trainer over one checkpoint; a LoRA adapter's folder is continued."""
+
+    def __init__(self, spec: ModelSpec, tokens: ChatTokens, *, save_seconds: float = SAVE_SECONDS) -> None:
+        self._spec = spec
+        self._tokens = tokens
+        self._save_seconds = save_seconds
+
+    def train(
+        self, pairs: Sequence[TrainingPair], training: Training, *, output: Path, metrics: Path
+    ) -> dict[str, float]:
+        """Train, save the checkpoint in `output`, log every step to `metrics`; returns the last step's values.
+
+        `output` must not exist yet: it appears whole, by a rename, when training is done. A training that was cut
+        leaves its state in the sibling folder `<output>.work` and continues from there. Pairs longer than
+        `training.max_length` tokens are left out and counted as `dropped_too_long`, never cut.
+        """
+        if output.exists():
+            raise ValueError(f"checkpoint {output} exists already: delete it to train again")
+        started = time.monotonic()
+        rows = _rows(pairs, self._tokens)
+        kept = [row for row in rows if row.pop("length") <= training.max_length]
+        if not kept:
+            raise ValueError(
+                f"none of {len(rows)} pairs fits into max_length {training.max_length} tokens: raise train.max_length"
+            )
+        work = output.with_name(output.name + ".work")
+        trainer = self._trainer(kept, training, work, metrics)
+        trainer.train(resume_from_checkpoint=_last_checkpoint(work))
+        self._save(trainer.model, training, output)
+        shutil.rmtree(work, ignore_errors=True)
+        last = {key: value for key, value in trainer.state.log_history[-2].items() if isinstance(value, int | float)}
+        return last | {
+            "pairs": len(kept),
+            "dropped_too_long": len(rows) - len(kept),
+            "steps": trainer.state.global_step,
+            "seconds": round(time.monotonic() - started, 3),
+        }
+
+    def _trainer(self, rows: list[dict[str, Any]], training: Training, work: Path, metrics: Path) -> "_PairTrainer":
+        torch.manual_seed(training.seed)  # a new adapter's weights are drawn before TRL sets its own seed
+        model = _trainable(self._spec, training.lora)
+        device = resolve_device(self._spec.device)
+        if device.type == "cuda" and (device.index or 0) > 0:
+            raise ValueError(f"training runs on the first visible GPU, got {device}: set CUDA_VISIBLE_DEVICES instead")
+        trainer = _PairTrainer(
+            model=model,
+            args=_arguments(training, work, on_cpu=device.type == "cpu", bf16=self._spec.dtype == "bfloat16"),
+            train_dataset=Dataset.from_list(rows),
+            # TRL sets pad tokens on what it is given; the checkpoint keeps the tokenizer that it came with.
+            processing_class=copy.deepcopy(self._tokens.tokenizer),
+            callbacks=[_Journal(metrics), _SaveByTheClock(self._save_seconds)],
+        )
+        trainer.nll_weight = training.nll_weight
+        if isinstance(model, PeftModel) and "ref" in model.peft_config:
+            model.delete_adapter("ref")  # TRL's copy of the adapter as reference; ours comes by value
+        return trainer
+
+    def _save(self, model: Any, training: Training, output: Path) -> None:
+        """Weights as safetensors, tokenizer and generation config as they came, under the final name in one step."""
+        whole = output.with_name(f".{output.name}.tmp")
+        shutil.rmtree(whole, ignore_errors=True)
+        model.to(DTYPES[training.save_dtype])
+        if not isinstance(model, PeftModel):
+            base = base_spec(self._spec)
+            model.generation_config = _generation_config(base)
+        model.save_pretrained(whole, safe_serialization=True)
+        self._tokens.tokenizer.save_pretrained(whole)
+        whole.replace(output)
+
+
+class _PairTrainer(DPOTrainer):
+    """DPOTrainer on token ids with explicit reference log-probabilities and the NLL per sequence."""
+
+    nll_weight: float = 0.0
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset  # the rows are token ids already
+
+    def _precompute_ref_logps(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset  # the rows hold the reference's log-probabilities already
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False) -> Any:
+        """core/losses.dpo_nll_loss of one micro-batch, scaled so that every pair of a step weighs the same."""
+        labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
+        outputs = model(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            use_cache=False,
+            labels=labels,
+            fused_lm_head=True,
+        )
+        chosen, rejected = outputs.log_probs.float().sum(-1).chunk(2)  # [pairs] each; 0 outside the responses
+        n_chosen_tokens = inputs["completion_mask"].chunk(2)[0].sum(-1)
+        reference = inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]
+        preference = dpo_loss(chosen, rejected, *reference, beta=self.beta)
+        nll = nll_per_sequence(chosen, n_chosen_tokens)
+        self._note(chosen, rejected, *reference, preference=preference, nll=nll)
+        loss = (preference + self.nll_weight * nll).mean() * self._share(len(chosen))
+        return (loss, outputs) if return_outputs else loss
+
+    def _share(self, pairs: int) -> float:
+        """Weight of a micro-batch in its step: the Trainer averages micro-batches, the method averages pairs."""
+        if self.args.world_size > 1:
+            return 1.0
+        assert isinstance(self.train_dataset, Dataset)
+        batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        steps = math.ceil(len(self.train_dataset) / batch)
+        in_step = min(batch, len(self.train_dataset) - self.state.global_step % steps * batch)
+        return pairs / in_step * self.current_gradient_accumulation_steps
+
+    def _note(
+        self,
+        chosen: Tensor,
+        rejected: Tensor,
+        reference_chosen: Tensor,
+        reference_rejected: Tensor,
+        *,
+        preference: Tensor,
+        nll: Tensor,
+    ) -> None:
+        """What a step logs besides its loss: both terms apart, rewards (β·log-ratio), log-probabilities (nats)."""
+        rewards = self.beta * (chosen - reference_chosen), self.beta * (rejected - reference_rejected)
+        values = {
+            "dpo_loss": preference,
+            "nll_loss": nll,
+            "rewards/chosen": rewards[0],
+            "rewards/rejected": rewards[1],
+            "rewards/margins": rewards[0] - rewards[1],
+            "rewards/accuracies": (rewards[0] > rewards[1]).float(),
+            "logps/chosen": chosen,
+            "logps/rejected": rejected,
+        }
+        for name, value in values.items():
+            gathered = self.accelerator.gather_for_metrics(value.detach())
+            self._metrics["train"][name].append(cast(Tensor, gathered).mean().item())
+
+
+class _Journal(TrainerCallback):
+    """One JSON line per logged step; a resumed training first forgets the steps that it will do again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= state.global_step]
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+    def on_log(
+        self,
+        args: Any,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if logs and "dpo_loss" in logs:
+            with self._path.open("a", encoding="utf-8") as journal:
+                journal.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+
+
+class _SaveByTheClock(TrainerCallback):
+    """Save the trainer's state every so many seconds: steps may take a millisecond or a minute."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._last = time.monotonic()
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
+        if time.monotonic() - self._last >= self._seconds and state.global_step < state.max_steps:
+            control.should_save = True
+            self._last = time.monotonic()
+        return control
+
+
+def _rows(pairs: Sequence[TrainingPair], tokens: ChatTokens) -> list[dict[str, Any]]:
+    rows = []
+    for pair in pairs:
+        prompt = list(tokens.prompt_ids(pair.instruction))
+        chosen, rejected = (list(tokens.response_ids(response)) for response in (pair.chosen, pair.rejected))
+        rows.append(
+            {
+                "prompt_ids": prompt,
+                "chosen_ids": chosen,
+                "rejected_ids": rejected,
+                "ref_chosen_logps": pair.reference_chosen_logprob,
+                "ref_rejected_logps": pair.reference_rejected_logprob,
+                "length": len(prompt) + max(len(chosen), len(rejected)),
+            }
+        )
+    return rows
+
+
+def _trainable(spec: ModelSpec, lora: Lora | None) -> PreTrainedModel | PeftModel:
+    """The model to train. Full fine-tuning holds its weights in float32 whatever the dtype of sampling and scoring:
+
+    at a learning rate of 5e-7 an update of a bfloat16 weight is smaller than its last bit, and is lost.
+    """
+    base = base_spec(spec)
+    if base is not spec:
+        # The base with the previous iteration's adapter. Its reference is that adapter's policy, which comes by value;
+        # switching the adapter off, as some trainers do, would give the bare base model instead.
+        return PeftModel.from_pretrained(load_model(base), spec.path, is_trainable=True)
+    if lora is None:
+        return load_model(replace(spec, dtype="float32")).requires_grad_(True).train()
+    modules = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=cast(int, lora.alpha),
+        lora_dropout=lora.dropout,
+        target_modules=modules,
+        task_type="CAUSAL_LM",
+    )
+    return PeftModel(load_model(base), config)
+
+
+def _arguments(training: Training, work: Path, *, on_cpu: bool, bf16: bool) -> DPOConfig:
+    if training.batch_size % training.micro_batch_size:
+        raise ValueError(
+            f"batch_size must be a multiple of micro_batch_size, got {training.batch_size} and "
+            f"{training.micro_batch_size}"
+        )
+    return DPOConfig(
+        output_dir=str(work),
+        beta=training.beta,
+        precompute_ref_log_probs=True,
+        max_length=None,
+        learning_rate=training.learning_rate,
+        num_train_epochs=training.epochs,
+        per_device_train_batch_size=training.micro_batch_size,
+        gradient_accumulation_steps=training.batch_size // training.micro_batch_size,
+        warmup_steps=training.warmup_ratio,
+        lr_scheduler_type="constant_with_warmup" if training.scheduler == "constant" else training.scheduler,
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        seed=training.seed,
+        gradient_checkpointing=training.gradient_checkpointing,
+        disable_dropout=training.lora is None or training.lora.dropout == 0.0,
+        bf16=bf16 and not on_cpu,
+        use_cpu=on_cpu,
+        dataloader_pin_memory=not on_cpu,
+        logging_steps=1,
+        save_strategy="no",
+        save_total_limit=1,
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def _last_checkpoint(work: Path) -> str | None:
+    """The newest whole state of a training that was cut; trainer_state.json is what the Trainer writes last."""
+    whole = [path.parent for path in work.glob("checkpoint-*/trainer_state.json")]
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+
+
+def _generation_config(spec: ModelSpec) -> GenerationConfig:
+    try:
+        return GenerationConfig.from_pretrained(spec.path, revision=spec.revision or "main")
+    except OSError:
+        return GenerationConfig()
