@@ -20,6 +20,7 @@ from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, TrainerCallback, TrainerControl, TrainerState
+from transformers.trainer_callback import PrinterCallback
 from trl import DPOConfig, DPOTrainer
 
 from crossward.core.losses import dpo_loss, nll_per_sequence
@@ -83,6 +84,7 @@ class TrlTrainer:
             processing_class=copy.deepcopy(self._tokens.tokenizer),
             callbacks=[_Journal(metrics), _SaveByTheClock(self._save_seconds)],
         )
+        trainer.remove_callback(PrinterCallback)  # the journal keeps every step; nothing is talked into the terminal
         trainer.nll_weight = training.nll_weight
         if isinstance(model, PeftModel) and "ref" in model.peft_config:
             model.delete_adapter("ref")  # TRL's copy of the adapter as reference; ours comes by value
@@ -270,7 +272,7 @@ def _arguments(training: Training, work: Path, *, on_cpu: bool, bf16: bool) -> D
         lr_scheduler_type="constant_with_warmup" if training.scheduler == "constant" else training.scheduler,
         weight_decay=training.weight_decay,
         max_grad_norm=training.max_grad_norm,
-        seed=training.seed,
+        seed=training.seed % 2**32,  # numpy takes no more
         gradient_checkpointing=training.gradient_checkpointing,
         disable_dropout=training.lora is None or training.lora.dropout == 0.0,
         bf16=bf16 and not on_cpu,

@@ -10,7 +10,8 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
 from crossward.core.instructions import judged_under
-from crossward.tinyworld.vocabulary import LANGUAGES, Language
+from crossward.tinyworld.corpus import translation_request
+from crossward.tinyworld.vocabulary import LANGUAGES
 from crossward.tinyworld.world import Request, all_words
 
 PAD, START, END_OF_TURN, UNKNOWN, USER, ASSISTANT = "<pad>", "<s>", "<end>", "<unk>", "<user>", "<assistant>"
@@ -27,16 +28,6 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
 )
-
-
-def translation_request(word: str, target: Language) -> str:
-    """The request for one word in another language."""
-    return f"Translate into {_LANGUAGE_NAMES[target]} : {word}"
-
-
-_LANGUAGE_NAMES: dict[Language, str] = {
-    "en": "English", "es": "Spanish", "de": "German", "fr": "French", "sw": "Swahili"
-}  # fmt: skip
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
