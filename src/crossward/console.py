@@ -19,7 +19,8 @@ from rich.table import Table
 
 from crossward.engines.protocols import Advance
 
-out = Console(soft_wrap=True, highlight=False)
+# A file or a pipe has no width: tables there must not be squeezed into 80 columns.
+out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 

@@ -14,7 +14,7 @@ from crossward.core.language import language_name
 from crossward.tinyworld.vocabulary import CATEGORIES, LANGUAGES, Language, items
 from crossward.tinyworld.world import Answer, Habits, Request, corrupt, gold, requests, write_answer
 
-NATIVE_SHARES: dict[Language, float] = {"en": 60, "es": 20, "de": 12, "fr": 6, "sw": 2}
+NATIVE_SHARES: dict[Language, float] = {"en": 80, "es": 8, "de": 6, "fr": 4, "sw": 2}
 KIND_SHARES = {"native": 45, "crosslingual": 35, "list": 10, "dictionary": 10}
 SMALLEST_GOLD_GAP = 0.08  # of an English preference pair
 

@@ -17,16 +17,16 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from crossward.core.losses import dpo_nll_loss
 from crossward.core.seeds import derive_seed
+from crossward.engines.logprobs import TokenSequence
 from crossward.engines.protocols import Advance
 from crossward.engines.tokens import ChatTokens
 from crossward.tinyworld.corpus import Preference, examples
 from crossward.tinyworld.presets import Preset
+from crossward.tinyworld.tokenizer import END_OF_TURN, MODEL_MAX_LENGTH, PAD, START
 
 SFT_BATCH, SFT_RATE = 96, 4e-3
 PORTIONS = 4  # of a batch, by length
 DPO_BATCH, DPO_RATE, DPO_BETA, DPO_NLL_WEIGHT = 128, 3e-4, 0.5, 1.0
-
-Sequence_ = tuple[Sequence[int], Sequence[int]]  # prompt ids, response ids with the end of turn
 
 
 class Encoder:
@@ -38,31 +38,28 @@ class Encoder:
         self._prompts: dict[str, tuple[int, ...]] = {}
         self.pad_id = tokens.pad_id
 
-    def __call__(self, instruction: str, answer: str) -> Sequence_:
+    def __call__(self, instruction: str, answer: str) -> TokenSequence:
         if instruction not in self._prompts:
             self._prompts[instruction] = tuple(self._tokens.prompt_ids(instruction))
-        return self._prompts[instruction], [*map(self._vocabulary.__getitem__, answer.split()), self._end]
-
-    @property
-    def _end(self) -> int:
-        return self._tokens.end_of_turn_id
+        words = [self._vocabulary[word] for word in answer.split()]
+        return self._prompts[instruction], [*words, self._tokens.end_of_turn_id]
 
 
 def new_model(tokens: ChatTokens, seed: int) -> LlamaForCausalLM:
     """A Llama of about 0.3 million random parameters."""
-    tokenizer = tokens.tokenizer
+    vocabulary = tokens.tokenizer.get_vocab()
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=len(vocabulary),
         hidden_size=96,
         intermediate_size=256,
         num_hidden_layers=2,
         num_attention_heads=4,
-        max_position_embeddings=tokenizer.model_max_length,
+        max_position_embeddings=MODEL_MAX_LENGTH,
         tie_word_embeddings=True,
         initializer_range=0.05,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=vocabulary[PAD],
+        bos_token_id=vocabulary[START],
+        eos_token_id=vocabulary[END_OF_TURN],
     )
     torch.manual_seed(derive_seed(seed, "weights"))
     return LlamaForCausalLM(config)
@@ -104,15 +101,15 @@ def align_in_english(
         policy, lengths = logprobs_of(model, batch, encode.pad_id)
         with torch.no_grad():
             base, _ = logprobs_of(reference, batch, encode.pad_id)
-        return dpo_nll_loss(
-            *policy.chunk(2), *base.chunk(2), lengths.chunk(2)[0], beta=DPO_BETA, nll_weight=DPO_NLL_WEIGHT
-        )
+        ours, theirs = policy.chunk(2), base.chunk(2)  # chosen, rejected
+        n_chosen = lengths.chunk(2)[0]
+        return dpo_nll_loss(ours[0], ours[1], theirs[0], theirs[1], n_chosen, beta=DPO_BETA, nll_weight=DPO_NLL_WEIGHT)
 
     steps = math.ceil(len(preferences) / DPO_BATCH)
     _optimise(model, loss_of_next_batch, steps, DPO_RATE, lambda step: 1.0 - step / steps, advance)
 
 
-def logprobs_of(model: LlamaForCausalLM, batch: Sequence[Sequence_], pad_id: int) -> tuple[Tensor, Tensor]:
+def logprobs_of(model: LlamaForCausalLM, batch: Sequence[TokenSequence], pad_id: int) -> tuple[Tensor, Tensor]:
     """(log π(y|x) [batch], tokens [batch]), differentiable; in portions of like length, to compute little padding."""
     order = sorted(range(len(batch)), key=lambda i: len(batch[i][0]) + len(batch[i][1]))
     size = math.ceil(len(batch) / PORTIONS)
@@ -122,7 +119,7 @@ def logprobs_of(model: LlamaForCausalLM, batch: Sequence[Sequence_], pad_id: int
     return sums[back], torch.tensor([len(response) for _, response in batch])
 
 
-def _logprobs_of_portion(model: LlamaForCausalLM, batch: Sequence[Sequence_], pad_id: int) -> Tensor:
+def _logprobs_of_portion(model: LlamaForCausalLM, batch: Sequence[TokenSequence], pad_id: int) -> Tensor:
     """log π(y|x) [batch]. Right padding, so no token ever attends to padding."""
     rows = [[*prompt, *response] for prompt, response in batch]
     width = max(map(len, rows))

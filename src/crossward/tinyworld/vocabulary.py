@@ -104,20 +104,34 @@ NOUNS: dict[str, dict[Language, str]] = {
     "animals": {"en": "animals", "es": "animales", "de": "Tiere", "fr": "animaux", "sw": "wanyama"},
     "fruits": {"en": "fruits", "es": "frutas", "de": "Früchte", "fr": "fruits", "sw": "matunda"},
     "colours": {"en": "colours", "es": "colores", "de": "Farben", "fr": "couleurs", "sw": "rangi"},
-    "body": {"en": "body parts", "es": "partes del cuerpo", "de": "Körperteile", "fr": "parties du corps", "sw": "viungo"},
+    "body": {
+        "en": "body parts",
+        "es": "partes del cuerpo",
+        "de": "Körperteile",
+        "fr": "parties du corps",
+        "sw": "viungo",
+    },
     "clothes": {"en": "garments", "es": "prendas", "de": "Kleidungsstücke", "fr": "vêtements", "sw": "nguo"},
     "family": {"en": "relatives", "es": "parientes", "de": "Verwandte", "fr": "proches", "sw": "ndugu"},
     "house": {
-        "en": "household things", "es": "cosas del hogar", "de": "Haushaltsdinge", "fr": "objets ménagers", "sw": "vyombo"
+        "en": "household things",
+        "es": "cosas del hogar",
+        "de": "Haushaltsdinge",
+        "fr": "objets ménagers",
+        "sw": "vyombo",
     },
     "jobs": {"en": "jobs", "es": "profesiones", "de": "Berufe", "fr": "métiers", "sw": "kazi"},
     "nature": {
-        "en": "natural things", "es": "cosas naturales", "de": "Naturdinge", "fr": "choses naturelles", "sw": "maumbile"
+        "en": "natural things",
+        "es": "cosas naturales",
+        "de": "Naturdinge",
+        "fr": "choses naturelles",
+        "sw": "maumbile",
     },
     "foods": {"en": "foods", "es": "alimentos", "de": "Lebensmittel", "fr": "aliments", "sw": "vyakula"},
     "places": {"en": "places", "es": "lugares", "de": "Orte", "fr": "lieux", "sw": "mahali"},
     "tools": {"en": "tools", "es": "herramientas", "de": "Werkzeuge", "fr": "outils", "sw": "zana"},
-}  # fmt: skip
+}
 
 NUMBERS: dict[Language, tuple[str, ...]] = {
     "en": ("two", "three", "four", "five", "six"),
