@@ -4,61 +4,65 @@
 
 For every seed: the demo's recipe with two iterations, then from the same samples one iteration with the own-language
 reward and one with random pairs. Gains are win rates against π_I minus π_0's, paired by request; the pooled interval
-resamples requests within each seed. `--split tuning` measures on the tuning requests: settings are chosen there and on
+resamples the requests of all seeds. `--split tuning` measures on the tuning requests: settings are chosen there and on
 seeds 0 to 3 only. `--set section.key=value` changes the recipe of every arm.
 """
 
 import argparse
-import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from statistics import fmean
 
 from crossward.config import Config, load
 from crossward.console import Terminal
+from crossward.core.records import View
 from crossward.core.winrates import Interval, clustered_mean
 from crossward.pipeline.iterate import run
 from crossward.store.run_dir import IterationDir, RunDir
 from crossward.tinyworld import judgement
 from crossward.tinyworld.prepare import prepare
+from crossward.tinyworld.world import Features
 
+# A control: the key that it changes, its value, and the first stage that is done again.
 CONTROLS = {
-    "own-language": ("reward.view=multilingual", "iteration-1/score"),
-    "random": ("pair.choice=random", "iteration-1/pair"),
+    "own-language": ("reward", "view", "multilingual", "iteration-1/score"),
+    "random": ("pair", "choice", "random", "iteration-1/pair"),
 }
 RECIPE = Path("recipes/demo.yaml")
+Golds = dict[str, dict[judgement.Key, list[float]]]  # of one seed: policy -> prompt -> gold of every answer
 
 
 def main() -> None:
+    """Run every seed, then print the pooled tables as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", required=True)
     parser.add_argument("--folder", type=Path, default=Path("runs/experiment"))
     parser.add_argument("--name", default="run", help="name of the runs, for several settings over the same worlds")
     parser.add_argument("--split", choices=["held-out", "tuning"], default="held-out")
     parser.add_argument("--set", dest="changes", nargs="*", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--arms", nargs="*", choices=list(CONTROLS), default=list(CONTROLS))
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--controls", nargs="*", choices=list(CONTROLS), default=list(CONTROLS))
+    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    golds, accuracies = {}, []
+    golds: dict[int, Golds] = {}
+    accuracies = []
+    feature_lines = []
     for seed in arguments.seeds:
         world = arguments.folder / f"seed-{seed}"
-        prepare(world, preset="demo", seed=seed, progress=Terminal())
         config = recipe(world, seed, arguments)
-        policies = run_all(config, arguments.arms)
+        prepare(world, preset="demo", seed=seed, progress=Terminal())
+        policies = run_all(config, arguments.controls)
         golds[seed] = {name: judgement.golds_of(here) for name, here in policies.items()}
         accuracies.append(judgement.accuracies(config, RunDir(Path(config.run)), Terminal()))
-        means = {
-            name: {k: round(v, 3) for k, v in f.items()}
-            for name, f in ((n, judgement.mean_features(h)[judgement.NON_ENGLISH]) for n, h in policies.items())
-        }
-        for name, found in means.items():
-            print(f"seed {seed} {name}: {json.dumps(found, ensure_ascii=False)}")
-    print(gains_table(golds))
-    print(accuracy_table(accuracies))
+        for name, here in policies.items():
+            found = judgement.mean_features(here)[judgement.NON_ENGLISH]
+            feature_lines.append(f"| {seed} | {name} | {' | '.join(f'{value:.3f}' for value in found.values())} |")
+    print(gains_table(golds), accuracy_table(accuracies), features_table(feature_lines), sep="\n\n")
 
 
 def recipe(world: Path, seed: int, arguments: argparse.Namespace) -> Config:
+    """The demo's recipe in another folder, with the changes that were asked for."""
     paths = [
         f"run={world / arguments.name}",
         f"seed={seed}",
@@ -71,69 +75,77 @@ def recipe(world: Path, seed: int, arguments: argparse.Namespace) -> Config:
     return load(RECIPE, [*paths, *arguments.changes])
 
 
-def run_all(config: Config, arms: Sequence[str]) -> dict[str, IterationDir]:
+def run_all(config: Config, controls: Sequence[str]) -> dict[str, IterationDir]:
     """The run and its controls, each from the run's own samples; the policies by name."""
-    main_run = run(config, progress=Terminal())
-    policies = judgement.policies_of(main_run)
-    for arm in arms:
-        change, redone = CONTROLS[arm]
-        key, _, value = change.partition("=")
-        section, _, field = key.partition(".")
-        folder = main_run.root.with_name(f"{main_run.root.name}-{arm}")
+    whole = run(config, progress=Terminal())
+    policies = judgement.policies_of(whole)
+    for control in controls:
+        section, key, value, redone = CONTROLS[control]
+        folder = whole.root.with_name(f"{whole.root.name}-{control}")
         tree = config.model_dump(mode="json") | {"run": str(folder), "iterations": 1}
-        tree[section][field] = value
-        first = Config.model_validate(tree)
-        if not folder.exists():
-            shutil.copytree(main_run.root, folder)
-            run(first, progress=Terminal(), redo=[redone])
-        else:
-            run(first, progress=Terminal())
-        policies[f"π_1 {arm}"] = RunDir(folder).iteration(1)
+        tree[section][key] = value
+        changed = Config.model_validate(tree)
+        redo = () if folder.exists() else (redone,)
+        if redo:
+            shutil.copytree(whole.root, folder)
+        policies[f"π_1 {control}"] = run(changed, progress=Terminal(), redo=redo).iteration(1)
     return policies
 
 
-def gains_table(golds: dict[int, dict[str, dict[judgement.Key, list[float]]]]) -> str:
-    """Markdown: mean gold, win rate against π_I and gain over π_0, pooled over seeds, with every seed's gain."""
-    lines = [
-        "| policy | language | gold | win rate | gain over π_0 | gain by seed |",
-        "|---|---|---:|---:|---:|---|",
-    ]
+def gains_table(golds: dict[int, Golds]) -> str:
+    """Mean gold, win rate against π_I and gain over π_0, pooled over seeds, with every seed's gain."""
+    lines = ["| policy | language | gold | win rate | gain over π_0 | by seed |", "|---|---|---:|---:|---:|---|"]
+    wins = {
+        seed: {name: judgement.win_shares(policy, found["π_I"]) for name, policy in found.items()}
+        for seed, found in golds.items()
+    }
     for name in next(iter(golds.values())):
         for group, languages in judgement.GROUPS.items():
-            gold = [
-                (f"{s} {k[1]}", v)
-                for s, g in golds.items()
-                for k, vs in g[name].items()
-                if k[0] in languages
-                for v in vs
+            answers = [value for found in golds.values() for value in of(found[name], languages)]
+            pooled = pool({seed: found[name] for seed, found in wins.items()}, languages)
+            start = pool({seed: found["π_0"] for seed, found in wins.items()}, languages)
+            differences = [
+                (seed, request, ours - theirs[2]) for (seed, request, ours), theirs in zip(pooled, start, strict=True)
             ]
-            wins, differences, by_seed = [], [], []
-            for seed, found in golds.items():
-                ours = judgement.win_shares(found[name], found["π_I"])
-                start = judgement.win_shares(found["π_0"], found["π_I"])
-                wins += [(f"{seed} {k[1]}", v) for k, v in ours.items() if k[0] in languages]
-                by_seed.append(judgement.gain(ours, start, languages))
-                differences += [(f"{seed} {k[1]}", v - start[k]) for k, v in ours.items() if k[0] in languages]
-            each = " ".join(f"{gain.estimate:+.3f}" for gain in by_seed)
+            by_seed = [fmean(value for seed, _, value in differences if seed == each) for each in golds]
             lines.append(
-                f"| {name} | {group} | {clustered_mean(gold).estimate:.3f} | {_interval(clustered_mean(wins))} "
-                f"| {_interval(clustered_mean(differences), '+')} | {each} |"
+                f"| {name} | {group} | {fmean(answers):.3f} | {interval(pooled)} | {interval(differences, '+')} "
+                f"| {' '.join(f'{gain:+.3f}' for gain in by_seed)} |"
             )
     return "\n".join(lines)
 
 
-def accuracy_table(found: list) -> str:
-    """Markdown: pairwise accuracy of both views per language, mean over seeds, every seed beside."""
+def of(golds: dict[judgement.Key, list[float]], languages: Sequence[str]) -> list[float]:
+    return [value for (language, _), values in golds.items() if language in languages for value in values]
+
+
+def pool(shares: dict[int, dict[judgement.Key, float]], languages: Sequence[str]) -> list[tuple[int, str, float]]:
+    """(seed, request, value) of every prompt, in an order that is the same for every policy."""
+    return [
+        (seed, key[1], found[key]) for seed, found in shares.items() for key in sorted(found) if key[0] in languages
+    ]
+
+
+def interval(observations: Sequence[tuple[int, str, float]], sign: str = "") -> str:
+    found = clustered_mean((f"{seed} {request}", value) for seed, request, value in observations)
+    return f"{found.estimate:{sign}.3f} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
+
+
+def features_table(lines: Sequence[str]) -> str:
+    """What gold is made of, non-English answers, per seed."""
+    names = [field.name for field in fields(Features)]
+    head = [f"| seed | policy | {' | '.join(names)} |", f"|---|---|{'---:|' * len(names)}"]
+    return "\n".join([*head, *lines])
+
+
+def accuracy_table(found: Sequence[dict[View, dict[str, Interval]]]) -> str:
+    """Pairwise accuracy of both views per language, mean over seeds, every seed beside."""
     lines = ["| language | cross-lingual | own-language | by seed |", "|---|---:|---:|---|"]
     for group in judgement.GROUPS:
         cross, own = ([seed[view][group].estimate for seed in found] for view in ("crosslingual", "multilingual"))
         each = ", ".join(f"{c:.3f} / {o:.3f}" for c, o in zip(cross, own, strict=True))
         lines.append(f"| {group} | {fmean(cross):.3f} | {fmean(own):.3f} | {each} |")
     return "\n".join(lines)
-
-
-def _interval(found: Interval, sign: str = "") -> str:
-    return f"{found.estimate:{sign}.3f} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
 
 
 if __name__ == "__main__":
