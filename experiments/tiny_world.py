@@ -1,9 +1,9 @@
-"""The tiny world over several seeds: what the method gains over its start, beside two controls.
+"""The tiny world over several seeds: what the method gains over its start, beside its controls.
 
     python experiments/tiny_world.py --seeds 101 102 103 --folder runs/experiment
 
 For every seed: the demo's recipe with two iterations, then from the same samples one iteration with the own-language
-reward and one with random pairs. Gains are win rates against π_I minus π_0's, paired by request; the pooled interval
+reward, one with random pairs, and two with length control. Gains are win rates against π_I minus π_0's, paired by request; the pooled interval
 resamples the requests of all seeds. `--split tuning` measures on the tuning requests: settings are chosen there and on
 seeds 0 to 3 only. `--set section.key=value` changes the recipe of every arm.
 """
@@ -25,10 +25,11 @@ from crossward.tinyworld import judgement
 from crossward.tinyworld.prepare import prepare
 from crossward.tinyworld.world import Features
 
-# A control: the key that it changes, its value, and the first stage that is done again.
+# A control: the key that it changes, its value, the first stage that is done again, how many iterations it has.
 CONTROLS = {
-    "own-language": ("reward", "view", "multilingual", "iteration-1/score"),
-    "random": ("pair", "choice", "random", "iteration-1/pair"),
+    "own-language": ("reward", "view", "multilingual", "iteration-1/score", 1),
+    "random": ("pair", "choice", "random", "iteration-1/pair", 1),
+    "length-controlled": ("pair", "length_unit", "tokens", "iteration-1/pair", 2),
 }
 RECIPE = Path("recipes/demo.yaml")
 Golds = dict[str, dict[judgement.Key, list[float]]]  # of one seed: policy -> prompt -> gold of every answer
@@ -80,15 +81,16 @@ def run_all(config: Config, controls: Sequence[str]) -> dict[str, IterationDir]:
     whole = run(config, progress=Terminal())
     policies = judgement.policies_of(whole)
     for control in controls:
-        section, key, value, redone = CONTROLS[control]
+        section, key, value, redone, iterations = CONTROLS[control]
         folder = whole.root.with_name(f"{whole.root.name}-{control}")
-        tree = config.model_dump(mode="json") | {"run": str(folder), "iterations": 1}
+        tree = config.model_dump(mode="json") | {"run": str(folder), "iterations": iterations}
         tree[section][key] = value
         changed = Config.model_validate(tree)
         redo = () if folder.exists() else (redone,)
         if redo:
             shutil.copytree(whole.root, folder)
-        policies[f"π_1 {control}"] = run(changed, progress=Terminal(), redo=redo).iteration(1)
+        directory = run(changed, progress=Terminal(), redo=redo)
+        policies |= {f"π_{t} {control}": directory.iteration(t) for t in range(1, iterations + 1)}
     return policies
 
 

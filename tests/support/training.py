@@ -19,7 +19,8 @@ from crossward.core.records import Response
 from crossward.engines.hf_scorer import HfScorer
 from crossward.engines.models import load_model
 from crossward.engines.protocols import Judged, ModelSpec, Training, TrainingPair
-from crossward.engines.tokens import ChatTokens
+from crossward.engines.tokens import ChatTokens, load_tokens
+from crossward.engines.trl_trainer import TrlTrainer
 
 TRAINING = Training(
     beta=0.1,
@@ -31,7 +32,7 @@ TRAINING = Training(
     warmup_ratio=0.0,
     scheduler="constant",
     weight_decay=0.0,
-    max_grad_norm=1.0,
+    max_grad_norm=1e-6,  # below Adam's epsilon per weight: a step then feels the gradient's size, and rounding hardly
     max_length=256,
     seed=3,
 )
@@ -95,7 +96,7 @@ def train_by_hand(
     rates: Sequence[float] | None = None,
     loss: Callable[..., Tensor] = step_loss,
 ) -> dict[str, Tensor]:
-    """One AdamW step per entry of `steps`, at the learning rates `rates` (all full if None); the weights afterwards."""
+    """One AdamW step per entry of `steps`, at the learning rates `rates` (None: the full one); the weights then."""
     model = load_model(replace(spec, dtype="float32")).requires_grad_(True).train()
     decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]  # norms and biases
@@ -117,7 +118,13 @@ def train_by_hand(
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a saved checkpoint or adapter."""
+    """All parameters of a saved checkpoint, under the model's own names and in float32."""
+    spec = ModelSpec(path=str(folder), dtype="float32", device="cpu")
+    return dict(load_model(spec).named_parameters())
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a folder's one safetensors file as they were saved (the only way to look into an adapter)."""
     (file,) = folder.glob("*.safetensors")
     return load_file(file)
 
@@ -126,6 +133,12 @@ def largest_difference(one: dict[str, Tensor], two: dict[str, Tensor]) -> float:
     """The largest absolute difference of any weight; both must hold the same names."""
     assert one.keys() == two.keys(), sorted(one.keys() ^ two.keys())
     return max(float((one[name].float() - two[name].float()).abs().max()) for name in one)
+
+
+def train(spec: ModelSpec, pairs: Sequence[TrainingPair], training: Training, folder: Path) -> dict[str, float]:
+    """TrlTrainer's training into folder/output, with its journal in folder/metrics.jsonl."""
+    trainer = TrlTrainer(spec, load_tokens(spec))
+    return trainer.train(pairs, training, output=folder / "output", metrics=folder / "metrics.jsonl")
 
 
 def read_journal(file: Path) -> list[dict[str, Any]]:

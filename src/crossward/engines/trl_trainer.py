@@ -62,8 +62,9 @@ class TrlTrainer:
         trainer.train(resume_from_checkpoint=_last_checkpoint(work))
         self._save(trainer.model, training, output)
         shutil.rmtree(work, ignore_errors=True)
-        last = {key: value for key, value in trainer.state.log_history[-2].items() if isinstance(value, int | float)}
-        return last | {
+        last = trainer.state.log_history[-2]  # the very last entry sums the training up
+        return {
+            **{key: float(value) for key, value in last.items() if isinstance(value, int | float)},
             "pairs": len(kept),
             "dropped_too_long": len(rows) - len(kept),
             "steps": trainer.state.global_step,
@@ -98,7 +99,7 @@ class TrlTrainer:
         if not isinstance(model, PeftModel):
             base = base_spec(self._spec)
             model.generation_config = _generation_config(base)
-        model.save_pretrained(whole, safe_serialization=True)
+        model.save_pretrained(str(whole), safe_serialization=True)
         self._tokens.tokenizer.save_pretrained(whole)
         whole.replace(output)
 
@@ -132,8 +133,9 @@ class _PairTrainer(DPOTrainer):
         reference = inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]
         preference = dpo_loss(chosen, rejected, *reference, beta=self.beta)
         nll = nll_per_sequence(chosen, n_chosen_tokens)
-        self._note(chosen, rejected, *reference, preference=preference, nll=nll)
-        loss = (preference + self.nll_weight * nll).mean() * self._share(len(chosen))
+        share = self._share(len(chosen))
+        self._note(chosen, rejected, *reference, preference=preference, nll=nll, share=share)
+        loss = (preference + self.nll_weight * nll).mean() * share
         return (loss, outputs) if return_outputs else loss
 
     def _share(self, pairs: int) -> float:
@@ -155,8 +157,12 @@ class _PairTrainer(DPOTrainer):
         *,
         preference: Tensor,
         nll: Tensor,
+        share: float,
     ) -> None:
-        """What a step logs besides its loss: both terms apart, rewards (β·log-ratio), log-probabilities (nats)."""
+        """What a step logs besides its loss: both terms apart, rewards (β·log-ratio), log-probabilities (nats).
+
+        TRL averages what is noted over the micro-batches; `share` makes that a mean over the step's pairs.
+        """
         rewards = self.beta * (chosen - reference_chosen), self.beta * (rejected - reference_rejected)
         values = {
             "dpo_loss": preference,
@@ -169,8 +175,9 @@ class _PairTrainer(DPOTrainer):
             "logps/rejected": rejected,
         }
         for name, value in values.items():
-            gathered = self.accelerator.gather_for_metrics(value.detach())
-            self._metrics["train"][name].append(cast(Tensor, gathered).mean().item())
+            # Not gather_for_metrics: with micro-batches read ahead it cuts each of an epoch's last step to the last.
+            gathered = self.accelerator.gather(value.detach())
+            self._metrics["train"][name].append(cast(Tensor, gathered).mean().item() * share)
 
 
 class _Journal(TrainerCallback):
@@ -205,11 +212,10 @@ class _SaveByTheClock(TrainerCallback):
         self._seconds = seconds
         self._last = time.monotonic()
 
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if time.monotonic() - self._last >= self._seconds and state.global_step < state.max_steps:
             control.should_save = True
             self._last = time.monotonic()
-        return control
 
 
 def _rows(pairs: Sequence[TrainingPair], tokens: ChatTokens) -> list[dict[str, Any]]:
@@ -249,6 +255,7 @@ def _trainable(spec: ModelSpec, lora: Lora | None) -> PreTrainedModel | PeftMode
         lora_dropout=lora.dropout,
         target_modules=modules,
         task_type="CAUSAL_LM",
+        revision=base.revision,  # or the adapter would later be laid over the newest base
     )
     return PeftModel(load_model(base), config)
 
@@ -288,8 +295,17 @@ def _arguments(training: Training, work: Path, *, on_cpu: bool, bf16: bool) -> D
 
 def _last_checkpoint(work: Path) -> str | None:
     """The newest whole state of a training that was cut; trainer_state.json is what the Trainer writes last."""
-    whole = [path.parent for path in work.glob("checkpoint-*/trainer_state.json")]
+    whole = [path.parent for path in work.glob("checkpoint-*/trainer_state.json") if _is_json(path)]
     return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+
+
+def _is_json(file: Path) -> bool:
+    """Whether a file was written to its end."""
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
 
 
 def _generation_config(spec: ModelSpec) -> GenerationConfig:
