@@ -3,9 +3,9 @@
     python experiments/tiny_world.py --seeds 101 102 103 --folder runs/experiment
 
 For every seed: the demo's recipe with two iterations, then from the same samples one iteration with the own-language
-reward, one with random pairs, and two with length control. Gains are win rates against π_I minus π_0's, paired by request; the pooled interval
-resamples the requests of all seeds. `--split tuning` measures on the tuning requests: settings are chosen there and on
-seeds 0 to 3 only. `--set section.key=value` changes the recipe of every arm.
+reward, one with random pairs, and two with length control. Gains are win rates against π_I minus π_0's, paired by
+request; the pooled interval resamples the requests of all seeds. `--split tuning` measures on the tuning requests:
+settings are chosen there and on seeds 0 to 3 only. `--set section.key=value` changes the recipe of every arm.
 """
 
 import argparse
