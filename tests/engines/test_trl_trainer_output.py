@@ -154,6 +154,14 @@ def test_nothing_that_fits_is_refused(chatml: ModelSpec, pairs: list[TrainingPai
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_chosen_response_of_no_tokens_is_refused(chatml: ModelSpec, pairs: list[TrainingPair], tmp_path: Path):
+    """Its NLL would be 0/0, and with it every weight not a number."""
+    nothing = replace(pairs[0], instruction="Say nothing", chosen=Response(text="", finish_reason="length"))
+    with pytest.raises(ValueError, match=r"chosen response to 'Say nothing' has no tokens"):
+        train(chatml, [pairs[1], nothing], TRAINING, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_output_is_never_overwritten(chatml: ModelSpec, pairs: list[TrainingPair], tmp_path: Path):
     (tmp_path / "output").mkdir()
     (tmp_path / "output" / "precious").touch()

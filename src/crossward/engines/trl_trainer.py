@@ -62,9 +62,10 @@ class TrlTrainer:
         trainer.train(resume_from_checkpoint=_last_checkpoint(work))
         self._save(trainer.model, training, output)
         shutil.rmtree(work, ignore_errors=True)
-        last = trainer.state.log_history[-2]  # the very last entry sums the training up
+        logged = trainer.state.log_history[-2].items()  # the very last entry sums the training up
+        last: dict[str, float] = {key: value for key, value in logged if isinstance(value, int | float)}
         return {
-            **{key: float(value) for key, value in last.items() if isinstance(value, int | float)},
+            **last,
             "pairs": len(kept),
             "dropped_too_long": len(rows) - len(kept),
             "steps": trainer.state.global_step,
@@ -223,6 +224,10 @@ def _rows(pairs: Sequence[TrainingPair], tokens: ChatTokens) -> list[dict[str, A
     for pair in pairs:
         prompt = list(tokens.prompt_ids(pair.instruction))
         chosen, rejected = (list(tokens.response_ids(response)) for response in (pair.chosen, pair.rejected))
+        if not chosen:
+            raise ValueError(
+                f"the chosen response to {pair.instruction[:60]!r} has no tokens, so no mean over them: leave the pair out"
+            )
         rows.append(
             {
                 "prompt_ids": prompt,
