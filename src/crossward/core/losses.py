@@ -23,9 +23,12 @@ def dpo_loss(
 
     Each argument is [pairs]: summed log-probabilities in nats. β > 0, usually 0.01 to 0.5. Returns [pairs].
 
+    Where the policy is the reference, the loss is log 2, whatever the responses:
+
     >>> import torch
-    >>> [float(x) for x in dpo_loss(*(torch.tensor([v]) for v in (-1.0, -2.0, -1.0, -2.0)), beta=0.1).round(decimals=4)]
-    [0.6931000232696533]
+    >>> chosen, rejected = torch.tensor([-1.0]), torch.tensor([-2.0])
+    >>> round(dpo_loss(chosen, rejected, chosen, rejected, beta=0.1).item(), 4)
+    0.6931
     """
     from torch.nn.functional import logsigmoid
 

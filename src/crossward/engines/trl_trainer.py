@@ -226,7 +226,7 @@ def _rows(pairs: Sequence[TrainingPair], tokens: ChatTokens) -> list[dict[str, A
         chosen, rejected = (list(tokens.response_ids(response)) for response in (pair.chosen, pair.rejected))
         if not chosen:
             raise ValueError(
-                f"the chosen response to {pair.instruction[:60]!r} has no tokens, so no mean over them: leave the pair out"
+                f"the chosen response to {pair.instruction[:60]!r} has no tokens to learn: leave the pair out"
             )
         rows.append(
             {

@@ -100,6 +100,8 @@ def _iteration(directory: RunDir, t: int, config: Config) -> str:
             "removed responses",
         ]
         parts.append(table(header, [_pair_row(language, counts) for language, counts in _languages(paired)]))
+        unit = "tokens" if config.pair.length_unit == "tokens" else "characters"
+        parts.append(f"Length gap: chosen minus rejected, mean over the pairs, in {unit}.")
     if (trained := _done(here.stage("train"))) is not None:
         parts.append(_training(here.stage("train"), trained))
     return "\n\n".join(parts)
