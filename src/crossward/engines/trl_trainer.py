@@ -63,7 +63,7 @@ class TrlTrainer:
         self._save(trainer.model, training, output)
         shutil.rmtree(work, ignore_errors=True)
         logged = trainer.state.log_history[-2].items()  # the very last entry sums the training up
-        last: dict[str, float] = {key: value for key, value in logged if isinstance(value, int | float)}
+        last = {key: float(value) for key, value in logged if isinstance(value, int | float)}
         return {
             **last,
             "pairs": len(kept),
@@ -101,7 +101,7 @@ class TrlTrainer:
             base = base_spec(self._spec)
             model.generation_config = _generation_config(base)
         model.save_pretrained(str(whole), safe_serialization=True)
-        self._tokens.tokenizer.save_pretrained(whole)
+        self._tokens.tokenizer.save_pretrained(str(whole))
         whole.replace(output)
 
 
