@@ -6,10 +6,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from crossward import console
 
-app = typer.Typer(no_args_is_help=True, add_completion=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+class _Guarded(TyperGroup):
+    """Verbs whose errors are told by console.guarded: one sentence and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        if code := console.guarded(lambda: super(_Guarded, self).invoke(ctx), resume=_command_line()):
+            raise typer.Exit(code)
+
+
+app = typer.Typer(
+    cls=_Guarded, no_args_is_help=True, add_completion=True, rich_markup_mode=None, pretty_exceptions_enable=False
+)
 
 Recipe = Annotated[Path, typer.Argument(help="A YAML recipe, for instance recipes/smollm2.yaml.", show_default=False)]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides: section.key=value.", show_default=False)]
@@ -61,7 +73,9 @@ def run(
 
 @app.command()
 def check(recipe: Recipe, overrides: Overrides = None, json: Json = False) -> None:
-    """Say what is wrong with a recipe before anything is computed; exit code 2 if something is.
+    """Say what is wrong with a recipe before anything is computed.
+
+    Exit code 2 where something is.
 
     Example: crossward check recipes/smollm2.yaml
     """
@@ -177,7 +191,9 @@ def pair(
     compatibility: Compatibility = "none",
     json: Json = False,
 ) -> None:
-    """Make preference pairs of scored groups: best against worst, with length control per language.
+    """Make preference pairs of scored groups: best against worst.
+
+    One α per language controls length.
 
     Example: crossward pair --input scored.jsonl --output pairs.jsonl --length-unit characters
     """
@@ -261,7 +277,7 @@ def show(
     prompt: Annotated[str, typer.Option("--prompt", help="The prompt's id.", show_default=False)],
     language: Annotated[str | None, typer.Option(help="Only this language.")] = None,
 ) -> None:
-    """Show one prompt's life: its responses, their scores, the pair it gave or why it gave none.
+    """Show one prompt's life: responses, scores, and its pair or why there is none.
 
     Example: crossward show runs/smollm2 --prompt 17 --language es
     """
@@ -294,13 +310,11 @@ def _show(summary: dict[str, Any], *, json: bool, title: str, bare: bool = False
     console.show_table(title, ["language", *(key.replace("_", " ") for key in keys)], rows)
 
 
+def _command_line() -> str:
+    """What was typed, to be typed again."""
+    return shlex.join(["crossward", *sys.argv[1:]])
+
+
 def main() -> None:
-    """Run the command line; see console.guarded for what happens to errors."""
-    command = typer.main.get_command(app)
-
-    def invoke() -> None:
-        code = command.main(args=sys.argv[1:], prog_name="crossward", standalone_mode=False)
-        if isinstance(code, int) and code:
-            sys.exit(code)
-
-    sys.exit(console.guarded(invoke, resume=shlex.join(["crossward", *sys.argv[1:]])))
+    """Run the command line."""
+    app(prog_name="crossward")

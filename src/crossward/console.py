@@ -117,10 +117,8 @@ def guarded(command: Callable[[], object], *, resume: str) -> int:
     except ModuleNotFoundError as error:
         return _tell(f"the package {error.name!r} is not installed: pip install {error.name}", error)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            return _tell(
-                f"no space left on the disk of {error.filename or 'the output'}: free some and run again: {resume}"
-            )
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _tell(f"no space left on the disk of {error.filename or 'the output'}: free some, then run {resume}")
         if error.errno in (errno.EACCES, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EROFS):
             return _tell(f"{error.filename}: {error.strerror}", error)
         raise

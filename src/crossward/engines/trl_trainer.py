@@ -6,11 +6,14 @@ any checkpoint can be the reference, and none is in memory), and the loss is cor
 """
 
 import copy
+import errno
 import json
 import math
+import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +21,7 @@ from typing import Any, cast
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_callback import PrinterCallback
@@ -58,9 +62,10 @@ class TrlTrainer:
                 f"none of {len(rows)} pairs fits into max_length {training.max_length} tokens: raise train.max_length"
             )
         work = output.with_name(output.name + ".work")
-        trainer = self._trainer(kept, training, work, metrics)
-        trainer.train(resume_from_checkpoint=_last_checkpoint(work))
-        self._save(trainer.model, training, output)
+        with _full_disk_as_oserror(output.parent):
+            trainer = self._trainer(kept, training, work, metrics)
+            trainer.train(resume_from_checkpoint=_last_checkpoint(work))
+            self._save(trainer.model, training, output)
         shutil.rmtree(work, ignore_errors=True)
         logged = trainer.state.log_history[-2].items()  # the very last entry sums the training up
         last = {key: float(value) for key, value in logged if isinstance(value, int | float)}
@@ -217,6 +222,18 @@ class _SaveByTheClock(TrainerCallback):
         if time.monotonic() - self._last >= self._seconds and state.global_step < state.max_steps:
             control.should_save = True
             self._last = time.monotonic()
+
+
+@contextmanager
+def _full_disk_as_oserror(folder: Path) -> Iterator[None]:
+    """safetensors and torch.save tell of a full disk in errors of their own: say it as the operating system does."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        torch_could_not_write = "PytorchStreamWriter" in str(error) or "inline_container" in str(error)
+        if "os error 28" in str(error) or (torch_could_not_write and shutil.disk_usage(folder).free < 2**20):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        raise
 
 
 def _rows(pairs: Sequence[TrainingPair], tokens: ChatTokens) -> list[dict[str, Any]]:

@@ -59,8 +59,13 @@ class Engines:
             self._tokens[model.fingerprint] = load_tokens(model.spec)
         return self._tokens[model.fingerprint]
 
-    def require_same_tokens(self, policy: Model, reference: Model) -> None:
-        """Raise ValueError where the two models would not read the same ids for the same text."""
+    def require_comparable(self, policy: Model, reference: Model) -> None:
+        """Raise ValueError where the two models are one, or would not read the same ids for the same text."""
+        if policy.fingerprint == reference.fingerprint:
+            raise ValueError(
+                f"policy {policy.spec.path} and reference {reference.spec.path} have the same weights, so every reward "
+                "would be exactly 0: name the aligned model and the model that it was aligned from"
+            )
         if differences := compare_tokens(self.tokens(policy), self.tokens(reference)):
             raise ValueError(
                 f"policy {policy.spec.path} and reference {reference.spec.path} differ: {'; '.join(differences)}: "

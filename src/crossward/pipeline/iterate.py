@@ -28,7 +28,7 @@ def run(config: Config, *, progress: Progress, redo: Sequence[str] = ()) -> RunD
         provenance.claim(directory, config, redo=redo)
         engines = Engines(config)
         reference, policies = engines.reference(), [engines.policy()]
-        engines.require_same_tokens(policies[0], reference)
+        engines.require_comparable(policies[0], reference)
         prompts, held_out = training_prompts(config), evaluation_prompts(config)
 
         answer(directory.reference, reference, held_out, engines, progress)
