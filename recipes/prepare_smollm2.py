@@ -37,7 +37,7 @@ ANSWERERS = ("gpt-4-turbo-2024-04-09", "gpt-4o-mini")
 ANSWERED = 100  # the first so many X-AlpacaEval questions have answers; later ones are for evaluation
 SEED = 42
 
-LONGEST_ANSWER = 320  # tokens of a chosen answer: longer ones are left out, never cut
+LONGEST_ANSWER = 200  # tokens of a chosen answer: longer ones are left out, never cut
 LONGEST_REQUEST = 160  # English characters of a prompt that is trained on or answered
 N_PROMPTS, N_HELD_OUT = 64, 24
 

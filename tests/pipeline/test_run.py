@@ -1,0 +1,159 @@
+"""The whole method on a tiny random model: what each iteration is made from, and what running again does."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.recipes import config_of, make_recipe
+
+from crossward.config import Config
+from crossward.core.records import PreferencePair, ScoredPrompt
+from crossward.engines.hf_scorer import HfScorer
+from crossward.engines.models import model_fingerprint
+from crossward.engines.protocols import ModelSpec
+from crossward.engines.tokens import load_tokens
+from crossward.pipeline.iterate import run
+from crossward.pipeline.progress import Silent
+from crossward.pipeline.stages import read_pairs, read_scored, score_groups
+from crossward.store import manifest, tables
+from crossward.store.manifest import StageManifest
+from crossward.store.run_dir import RunDir, Stage
+
+LANGUAGES = ("en", "es")
+
+
+def go(recipe: dict[str, Any], *, redo: tuple[str, ...] = ()) -> tuple[Config, RunDir]:
+    config = config_of(recipe)
+    return config, run(config, progress=Silent(), redo=redo)
+
+
+def made(directory: RunDir, t: int, stage: Stage) -> StageManifest:
+    found = manifest.read(directory.iteration(t).stage(stage))
+    assert found is not None
+    return found
+
+
+def files(folder: Path, *, but: tuple[str, ...] = ("report.md", "config.yaml")) -> dict[str, int]:
+    """Every file with the time when it was written."""
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in but and not path.name.startswith(".")
+    }
+
+
+def spec(path: Path | str) -> ModelSpec:
+    return ModelSpec(path=str(path), dtype="float32", device="cpu")
+
+
+def log_ratios(groups: list[ScoredPrompt]) -> list[float]:
+    return [response.log_ratio for group in groups for response in group.responses]
+
+
+@pytest.mark.parametrize("reference", ["initial", "previous"])
+def test_the_second_iteration_rewards_its_own_policy_over_the_named_reference(tmp_path: Path, reference: str):
+    recipe = make_recipe(tmp_path, reward={"reference": reference}, train={"reference": reference, "batch_size": 2})
+    config, directory = go(recipe)
+    first_policy = directory.iteration(1).stage("train").checkpoint
+    base = config.models.reference if reference == "initial" else config.models.policy
+    stage = directory.iteration(2).stage("score")
+    for language in LANGUAGES:
+        kept = read_scored(stage, language)
+        groups = [
+            group
+            for code, _, path in directory.iteration(2).stage("sample").shards()
+            if code == language
+            for group in tables.read_sampled(path)
+        ]
+        models = [HfScorer(spec(path), load_tokens(spec(path)), batch_tokens=512) for path in (first_policy, base)]
+        again = score_groups(groups, "crosslingual", *models)
+        assert log_ratios(kept) == pytest.approx(log_ratios(again), abs=1e-4)
+        assert max(map(abs, log_ratios(kept))) > 0.01
+    anchor = first_policy if reference == "previous" else config.models.reference
+    expected = model_fingerprint(spec(anchor)) if reference == "initial" else made(directory, 1, "train").digest
+    assert made(directory, 2, "train").inputs["reference"] == expected
+
+
+def test_every_policy_answers_and_training_changes_it(tmp_path: Path):
+    config, directory = go(make_recipe(tmp_path))
+    answers = {}
+    for name in (directory.reference, *(directory.iteration(t) for t in (0, 1, 2))):
+        for code, _, path in name.stage("evaluate").shards():
+            groups = tables.read_sampled(path)
+            assert [len(group.responses) for group in groups] == [1] * len(groups)
+            answers.setdefault(code, []).append([group.responses[0].text for group in groups])
+    assert sorted(answers) == list(LANGUAGES)
+    assert len(answers["es"]) == 4
+    weights = [
+        (Path(path) / "model.safetensors").read_bytes()
+        for path in (config.models.policy, *(directory.iteration(t).stage("train").checkpoint for t in (1, 2)))
+    ]
+    assert len(set(weights)) == 3
+    report = directory.report.read_text(encoding="utf-8")
+    assert "Iteration 2" in report
+    for language in LANGUAGES:
+        assert f"| {language} |" in report
+
+
+def test_counts_add_up_so_that_no_row_is_lost(tmp_path: Path):
+    _, directory = go(make_recipe(tmp_path, iterations=1))
+    for language in LANGUAGES:
+        sampled = made(directory, 1, "sample").counts["languages"][language]
+        paired = made(directory, 1, "pair").counts["languages"][language]
+        assert sampled["responses"] == 4 * sampled["prompts"] == 24
+        assert paired["n_groups"] == sampled["prompts"] == paired["n_pairs"] + sum(paired["skipped"].values())
+        assert paired["removed_responses"].get("truncated", 0) == sampled["truncated"]
+    trained = made(directory, 1, "train").counts["training"]
+    pairs = read_pairs(directory.iteration(1).stage("pair"))
+    assert trained["pairs"] + trained["dropped_too_long"] == len(pairs)
+    assert {pair.prompt.language for pair in pairs} == set(LANGUAGES)
+
+
+def test_running_again_does_nothing_and_more_iterations_continue(tmp_path: Path):
+    recipe = make_recipe(tmp_path, iterations=1)
+    _, directory = go(recipe)
+    before = files(directory.root)
+    go(recipe)
+    assert files(directory.root) == before
+    go(recipe | {"iterations": 2})
+    after = files(directory.root)
+    assert {name: after[name] for name in before} == before
+    assert any(name.startswith("iteration-2/train/checkpoint") for name in after)
+
+
+def test_a_stage_is_done_again_with_all_that_follows_and_nothing_before(tmp_path: Path):
+    recipe = make_recipe(tmp_path, iterations=1)
+    _, directory = go(recipe)
+    before = files(directory.root)
+    go(recipe | {"pair": recipe["pair"] | {"length_unit": "none"}}, redo=("iteration-1/pair",))
+    after = files(directory.root)
+    kept = {name for name in before if after.get(name) == before[name]}
+    again = {name for name in before if name.startswith(("iteration-1/pair", "iteration-1/train", "iteration-1/eval"))}
+    assert kept == set(before) - again
+    outcomes = tables.read_outcomes(directory.iteration(1).stage("pair").language_file("es"))
+    assert all(outcome.alpha == 0.0 for outcome in outcomes if isinstance(outcome, PreferencePair))
+    with pytest.raises(ValueError, match=r"--redo iteration-1/pairs: no such stage; did you mean iteration-1/pair\?"):
+        go(recipe, redo=("iteration-1/pairs",))
+
+
+def test_lora_continues_the_adapter_of_the_iteration_before(tmp_path: Path):
+    recipe = make_recipe(tmp_path)
+    recipe["train"] |= {"lora": {"rank": 2, "alpha": 4.0}}
+    config, directory = go(recipe)
+    second = directory.iteration(2).stage("train").checkpoint
+    assert (second / "adapter_model.safetensors").exists()
+    assert not (second / "model.safetensors").exists()
+    anchored = made(directory, 2, "train").inputs
+    assert anchored["reference"] == anchored["policy"] == made(directory, 1, "train").digest
+    assert Path(config.models.policy).exists()
+
+
+def test_published_compatibility_changes_scores_and_pairs_by_name_only(tmp_path: Path):
+    recipe = make_recipe(tmp_path, iterations=1)
+    _, ours = go(recipe)
+    _, theirs = go(recipe | {"run": str(tmp_path / "published"), "compatibility": "published"})
+    assert made(ours, 1, "sample").shards == made(theirs, 1, "sample").shards
+    scores = [log_ratios(read_scored(d.iteration(1).stage("score"), "es")) for d in (ours, theirs)]
+    assert scores[0] != pytest.approx(scores[1], abs=1e-3)
+    assert made(theirs, 1, "pair").counts["languages"]["es"]["skipped"] == {}
+    assert made(theirs, 1, "pair").settings["alpha_search"] == "published-grid"

@@ -1,0 +1,37 @@
+"""Every recipe is valid and commented: what a newcomer copies must run and explain itself."""
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from crossward.config import load
+
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
+
+
+def test_the_recipes_that_the_readme_names_are_there():
+    assert {path.stem for path in RECIPES} >= {"demo", "smollm2", "llama3-8b-paper", "one-gpu-lora"}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_is_valid_and_every_key_is_commented(path: Path):
+    config = load(path)
+    assert config.iterations == 2
+    assert config.reward.view == "crosslingual"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("# ")
+    for before, line in pairwise(lines):
+        sets_a_value = re.match(r" *\w+: *[^ #]", line)
+        assert not sets_a_value or "#" in line or before.lstrip().startswith("# "), f"{path.name}: {line!r}"
+
+
+def test_the_papers_recipe_holds_the_papers_settings():
+    config = load(next(path for path in RECIPES if path.stem == "llama3-8b-paper"))
+    assert (config.sample.n, config.sample.temperature, config.sample.top_p) == (10, 0.9, 1.0)
+    assert config.sample.max_new_tokens == 2400
+    assert config.languages == ("en", "es", "ru", "de", "fr")
+    assert (config.reward.reference, config.pair.length_unit, config.pair.upper_bound) == ("initial", "characters", 100)
+    assert (config.train.beta, config.train.nll_weight, config.train.batch_size) == (0.1, 1.0, 32)
+    assert config.train.lora is None
