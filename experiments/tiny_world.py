@@ -18,7 +18,7 @@ from statistics import fmean
 from crossward.config import Config, load
 from crossward.console import Terminal
 from crossward.core.records import View
-from crossward.core.winrates import Interval, clustered_mean
+from crossward.core.winrates import clustered_mean, clustered_ratio
 from crossward.pipeline.iterate import run
 from crossward.store.run_dir import IterationDir, RunDir
 from crossward.tinyworld import judgement
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     golds: dict[int, Golds] = {}
-    accuracies = []
+    ranked: dict[int, dict[View, judgement.Ranked]] = {}
     feature_lines = []
     for seed in arguments.seeds:
         world = arguments.folder / f"seed-{seed}"
@@ -55,11 +55,11 @@ def main() -> None:
         prepare(world, preset="demo", seed=seed, progress=Terminal())
         policies = run_all(config, arguments.controls)
         golds[seed] = {name: judgement.golds_of(here) for name, here in policies.items()}
-        accuracies.append(judgement.accuracies(config, RunDir(Path(config.run)), Terminal()))
+        ranked[seed] = judgement.rank(config, RunDir(Path(config.run)), Terminal())
         for name, here in policies.items():
             found = judgement.mean_features(here)[judgement.NON_ENGLISH]
             feature_lines.append(f"| {seed} | {name} | {' | '.join(f'{value:.3f}' for value in found.values())} |")
-    print(gains_table(golds), accuracy_table(accuracies), features_table(feature_lines), sep="\n\n")
+    print(gains_table(golds), accuracy_table(ranked), features_table(feature_lines), sep="\n\n")
 
 
 def recipe(world: Path, seed: int, arguments: argparse.Namespace) -> Config:
@@ -140,14 +140,30 @@ def features_table(lines: Sequence[str]) -> str:
     return "\n".join([*head, *lines])
 
 
-def accuracy_table(found: Sequence[dict[View, dict[str, Interval]]]) -> str:
-    """Pairwise accuracy of both views per language, mean over seeds, every seed beside."""
-    lines = ["| language | cross-lingual | own-language | by seed |", "|---|---:|---:|---|"]
-    for group in judgement.GROUPS:
-        cross, own = ([seed[view][group].estimate for seed in found] for view in ("crosslingual", "multilingual"))
-        each = ", ".join(f"{c:.3f} / {o:.3f}" for c, o in zip(cross, own, strict=True))
-        lines.append(f"| {group} | {fmean(cross):.3f} | {fmean(own):.3f} | {each} |")
+def accuracy_table(ranked: dict[int, dict[View, judgement.Ranked]]) -> str:
+    """Pairwise accuracy of both views per language, pooled over seeds; their difference is paired by request."""
+    lines = ["| language | cross-lingual | own-language | difference | by seed |", "|---|---:|---:|---:|---|"]
+    for group, languages in judgement.GROUPS.items():
+        found = [
+            (seed, id, cross, views["multilingual"][language, id][0], n)
+            for seed, views in ranked.items()
+            for (language, id), (cross, n) in views["crosslingual"].items()
+            if language in languages
+        ]
+        each = [[row for row in found if row[0] == seed] for seed in ranked]
+        gain = clustered_ratio((f"{seed} {id}", cross - own, n) for seed, id, cross, own, n in found)
+        (cross, own), by_seed = rates(found), [rates(rows) for rows in each]
+        lines.append(
+            f"| {group} | {cross:.3f} | {own:.3f} | {gain.estimate:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] "
+            f"| {' '.join(f'{ours - theirs:+.3f}' for ours, theirs in by_seed)} |"
+        )
     return "\n".join(lines)
+
+
+def rates(rows: Sequence[tuple[int, str, float, float, int]]) -> tuple[float, float]:
+    """Accuracy of the cross-lingual and of the own-language reward over (seed, request, right, right, pairs)."""
+    total = sum(n for *_, n in rows)
+    return sum(cross for _, _, cross, _, _ in rows) / total, sum(own for _, _, _, own, _ in rows) / total
 
 
 if __name__ == "__main__":

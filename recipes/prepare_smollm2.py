@@ -8,7 +8,7 @@
 
 PATH holds `prompts/<language>.jsonl` (instruction_id, instruction), `x-alpacaeval/questions/<language>.json` and
 `x-alpacaeval/reference/en/<model>.json`, as the paper's repository publishes them; AlpacaEval's data is for
-non-commercial use. What is there already is kept: run it again after a stop. About eight minutes on two CPU cores.
+non-commercial use. What is there already is kept: run it again after a stop. About five minutes on two CPU cores.
 """
 
 import argparse

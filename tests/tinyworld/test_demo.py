@@ -15,7 +15,7 @@ from crossward.pipeline.progress import Silent
 from crossward.store import tables
 from crossward.store.run_dir import RunDir
 from crossward.tinyworld.__main__ import main
-from crossward.tinyworld.judgement import GROUPS, accuracies, gain, golds_of, judge, policies_of, win_shares
+from crossward.tinyworld.judgement import GROUPS, accuracies, gain, golds_of, judge, policies_of, rank, win_shares
 from crossward.tinyworld.prepare import prepare
 from crossward.tinyworld.pretrain import Encoder, logprobs_of, new_model
 from crossward.tinyworld.vocabulary import LANGUAGES
@@ -102,7 +102,7 @@ def test_a_gain_is_minus_the_opposite_gain(finished: Path):
 
 def test_both_views_are_the_same_in_english_and_differ_elsewhere(finished: Path):
     config = load(RECIPE, overrides(finished))
-    found = accuracies(config, RunDir(finished / "run"), Silent())
+    found = accuracies(rank(config, RunDir(finished / "run"), Silent()))
     assert found["crosslingual"]["en"] == found["multilingual"]["en"]
     assert found["crosslingual"]["non-English"] != found["multilingual"]["non-English"]
 

@@ -19,6 +19,7 @@ from crossward.tinyworld.judgement import (
     accuracies,
     judge,
     policies_of,
+    rank,
 )
 from crossward.tinyworld.prepare import prepare
 from crossward.tinyworld.presets import PresetName
@@ -40,7 +41,7 @@ def demo(recipe: Path, overrides: Sequence[str] = (), *, preset: PresetName = "d
     prepare(Path(config.models.policy).parent, preset=preset, seed=config.seed, progress=terminal)
     directory = run(config, progress=terminal)
     judged = judge(policies_of(directory))
-    rows = table(judged, accuracies(config, directory, terminal))
+    rows = table(judged, accuracies(rank(config, directory, terminal)))
     title = f"Tiny world, seed {config.seed}: held-out requests, sampled answers, 95 % intervals over requests"
     header = ["", *GROUPS]
     gold_report = directory.report.with_name("gold.md")

@@ -31,6 +31,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     NON_ENGLISH: tuple(language for language in LANGUAGES if language != "en"),
 }
 Key = tuple[str, str]  # language, prompt id
+Ranked = dict[Key, tuple[float, int]]  # pairs of answers that a reward ranks as gold does, and pairs that gold ranks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,33 +84,35 @@ def gain(ours: Mapping[Key, float], theirs: Mapping[Key, float], languages: Sequ
     return clustered_mean((key.split("\t")[1], value) for key, value in differences)
 
 
-def accuracies(config: Config, run: RunDir, progress: Progress) -> dict[View, dict[str, Interval]]:
-    """Pairwise accuracy against gold of the reward log π_0/π_I, on π_0's own held-out answers, per view."""
+def accuracies(ranked: Mapping[View, Ranked]) -> dict[View, dict[str, Interval]]:
+    """Pairwise accuracy of the reward against gold, per view and group of languages."""
+    return {
+        view: {
+            group: clustered_ratio((id, right, n) for (language, id), (right, n) in found.items() if language in codes)
+            for group, codes in GROUPS.items()
+        }
+        for view, found in ranked.items()
+    }
+
+
+def rank(config: Config, run: RunDir, progress: Progress) -> dict[View, Ranked]:
+    """π_0's own held-out answers ranked by the reward log π_0/π_I under either view, held against gold."""
     engines = Engines(config)
     policy, reference = (engines.scorer(model) for model in (engines.policy(), engines.reference()))
     groups = [group for language in LANGUAGES for group in _answers(run.iteration(0), language)]
     views: tuple[View, ...] = ("crosslingual", "multilingual")
     total = 2 * len(views) * sum(len(group.responses) for group in groups)
-    found: dict[View, dict[str, Interval]] = {}
     with progress.task("gold: log-probabilities of π_0's answers under both views", total) as advance:
-        for view in views:
-            scored = score_groups(groups, view, policy, reference, advance=advance)
-            ranked = [
-                (
-                    group.prompt.language,
-                    group.prompt.id,
-                    *ranked_pairs(
-                        [response.log_ratio for response in group.responses],
-                        [gold(group.prompt, response.response.text) for response in group.responses],
-                    ),
+        return {
+            view: {
+                (group.prompt.language, group.prompt.id): ranked_pairs(
+                    [response.log_ratio for response in group.responses],
+                    [gold(group.prompt, response.response.text) for response in group.responses],
                 )
-                for group in scored
-            ]
-            found[view] = {
-                name: clustered_ratio((id, right, n) for language, id, right, n in ranked if language in languages)
-                for name, languages in GROUPS.items()
+                for group in score_groups(groups, view, policy, reference, advance=advance)
             }
-    return found
+            for view in views
+        }
 
 
 def golds_of(here: IterationDir) -> dict[Key, list[float]]:

@@ -83,11 +83,15 @@ def _iteration(directory: RunDir, t: int, config: Config) -> str:
                 "mean spread",
                 "noise sd",
                 "noise margin",
+                "flipped choices",
             ],
             [_response_row(language, counts, scored) for language, counts in _languages(sampled)],
         )
     )
-    parts.append("Log-ratios, spread (best minus worst of a prompt), noise and margins are in nats.")
+    parts.append(
+        "Log-ratios, spread (best minus worst of a prompt), noise and margins are in nats. "
+        "Noise: the same responses scored again in other batches; flipped: best or worst of a prompt changed."
+    )
     if paired is not None:
         header = [
             "language",
@@ -120,6 +124,7 @@ def _response_row(language: str, counts: dict[str, Any], scored: StageManifest |
         found.get("mean_spread"),
         noise.get("sd"),
         noise.get("margin"),
+        f"{noise['best_flips'] + noise['worst_flips']} of {2 * noise['n_groups']}" if noise else None,
     ]
 
 
@@ -157,11 +162,15 @@ def _evaluation(directory: RunDir, config: Config) -> str:
     if not done:
         return ""
     rows = [
-        [name, language, counts["answers"], counts["mean_chars"], counts["truncated"], counts.get("fidelity")]
+        [
+            name,
+            language,
+            *(counts.get(key) for key in ("answers", "mean_chars", "truncated", "fidelity", "identified_as")),
+        ]
         for name, found in done
         for language, counts in _languages(found)
     ]
-    header = ["policy", "language", "answers", "mean characters", "truncated", "fidelity"]
+    header = ["policy", "language", "answers", "mean characters", "truncated", "fidelity", "identified as"]
     note = "Fidelity: share of answers in the language of their prompt, among those whose language could be told."
     return "## Answers to held-out prompts\n\n" + table(header, rows) + "\n\n" + note
 

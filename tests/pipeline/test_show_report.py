@@ -1,0 +1,76 @@
+"""What people look at: one prompt's life, and a report whose numbers are the stages' own."""
+
+import re
+from pathlib import Path
+
+import pytest
+from tests.support.recipes import config_of, make_recipe
+
+from crossward.core.records import PreferencePair, Skipped
+from crossward.pipeline.iterate import run
+from crossward.pipeline.progress import Silent
+from crossward.pipeline.report.markdown import report_again, table
+from crossward.pipeline.show import prompt_life
+from crossward.store import manifest, tables
+from crossward.store.run_dir import RunDir
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    folder = tmp_path_factory.mktemp("shown")
+    return run(config_of(make_recipe(folder, iterations=1)), progress=Silent())
+
+
+def test_a_life_tells_the_outcome_that_was_stored(finished: RunDir):
+    outcomes = tables.read_outcomes(finished.iteration(1).stage("pair").language_file("es"))
+    assert {type(outcome) for outcome in outcomes} <= {PreferencePair, Skipped}
+    for outcome in outcomes:
+        life = prompt_life(finished.root, outcome.prompt.id, "es")
+        assert life[0] == f"iteration 1 · es · {outcome.prompt.id}"
+        if isinstance(outcome, Skipped):
+            assert life[-1] == f"no pair: {outcome.reason}"
+        else:
+            assert life[-1].startswith(f"pair: margin {outcome.margin:.3f} nats at α = ")
+            (chosen,) = {line for line in life if line.startswith("chosen")}
+            assert repr(outcome.chosen.response.text) in chosen
+        shown = [float(line.split(" nats")[0].split()[-1]) for line in life if " nats  " in line]
+        assert len(shown) == 4
+        assert shown == sorted(shown, reverse=True)
+
+
+def test_a_prompt_is_shown_in_every_language_or_in_one(finished: RunDir):
+    assert [line for line in prompt_life(finished.root, "p1") if line.startswith("iteration")] == [
+        "iteration 1 · en · p1",
+        "iteration 1 · es · p1",
+    ]
+    with pytest.raises(ValueError, match="has no prompt 'p77'"):
+        prompt_life(finished.root, "p77")
+    with pytest.raises(ValueError, match="is not a run directory"):
+        prompt_life(finished.root.parent, "p1")
+
+
+def test_the_report_holds_the_counts_of_the_stages(finished: RunDir):
+    report = finished.report.read_text(encoding="utf-8")
+    sampled = manifest.read(finished.iteration(1).stage("sample"))
+    paired = manifest.read(finished.iteration(1).stage("pair"))
+    assert sampled is not None
+    assert paired is not None
+    for language in ("en", "es"):
+        counts, pairs = sampled.counts["languages"][language], paired.counts["languages"][language]
+        assert f"| {language} | 6 | 24 | {counts['truncated']} | {counts['mean_chars']:.2f} |" in report
+        assert re.search(rf"\| {language} \| {pairs['n_pairs']} \| ", report)
+    assert "| iteration-1/train | " in report
+    assert '"transformers": ' in report
+    assert "DPO" in report or "dpo_loss" in report
+
+
+def test_an_unfinished_run_has_a_report_too(finished: RunDir, tmp_path: Path):
+    config = finished.config.read_text(encoding="utf-8")
+    (tmp_path / "config.yaml").write_text(config, encoding="utf-8")
+    assert "Iteration 1" not in report_again(tmp_path).read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="is not a run directory"):
+        report_again(tmp_path / "none")
+
+
+def test_text_cannot_break_a_table():
+    assert table(["a", "b"], [["x|y\nz", 0.001]]) == "| a | b |\n| --- | ---: |\n| x\\|y z | 0.001 |"
