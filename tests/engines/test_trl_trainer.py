@@ -104,6 +104,15 @@ def test_learning_rate_schedules(chatml: ModelSpec, tmp_path: Path):
         assert [line["learning_rate"] for line in journal] == pytest.approx(rates, abs=1e-9)
 
 
+def test_a_short_training_is_not_spent_on_its_warm_up(chatml: ModelSpec, tmp_path: Path):
+    pairs = make_pairs(chatml, load_tokens(chatml), shift=3.0)
+    training = replace(TRAINING, epochs=1, warmup_ratio=0.1)
+    assert training.steps(len(pairs)) == 1
+    train(chatml, pairs, training, tmp_path)
+    (line,) = read_journal(tmp_path / "metrics.jsonl")
+    assert line["learning_rate"] == TRAINING.learning_rate
+
+
 def test_micro_batches_do_not_change_the_weights_and_the_nll_is_no_token_mean(chatml: ModelSpec, tmp_path: Path):
     tokens = load_tokens(chatml)
     pairs = make_pairs(chatml, tokens, shift=3.0)

@@ -11,8 +11,8 @@ import pytest
 from tests.support.families import make_family
 from tests.support.training import TRAINING, largest_difference, make_pairs, read_journal, read_tensors
 
-from crossward.engines import trl_trainer
-from crossward.engines.protocols import Lora, ModelSpec, Training, TrainingPair
+from crossward.engines import trl_callbacks
+from crossward.engines.protocols import Advance, Lora, ModelSpec, Training, TrainingPair, no_progress
 from crossward.engines.tokens import load_tokens
 from crossward.engines.trl_trainer import TrlTrainer
 
@@ -55,15 +55,17 @@ def undisturbed(setting: Setting, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
-def start(setting: Setting, folder: Path, *, save_seconds: float = 0.0) -> dict[str, float]:
+def start(
+    setting: Setting, folder: Path, *, save_seconds: float = 0.0, advance: Advance = no_progress
+) -> dict[str, float]:
     spec, pairs, training = setting
     trainer = TrlTrainer(spec, load_tokens(spec), save_seconds=save_seconds)
-    return trainer.train(pairs, training, output=folder / "output", metrics=folder / "metrics.jsonl")
+    return trainer.train(pairs, training, output=folder / "output", metrics=folder / "metrics.jsonl", advance=advance)
 
 
 def end_after_logging(monkeypatch: pytest.MonkeyPatch, step: int, end: Callable[[], None]) -> None:
     """The worst moment: step `step` is in the journal, its state is not saved."""
-    journal = trl_trainer._Journal
+    journal = trl_callbacks.Journal
     log = journal.on_log
 
     def log_and_end(self, args, state, control, logs=None, **kwargs):
@@ -96,12 +98,15 @@ def test_cut_training_goes_on(setting: Setting, undisturbed: Path, step, tmp_pat
     assert saved == ([f"checkpoint-{step - 1}"] if step > 1 else [])
     begun: list[int] = []
     monkeypatch.setattr(
-        trl_trainer._SaveByTheClock,
+        trl_callbacks.SaveByTheClock,
         "on_step_begin",
         lambda self, args, state, control, **kwargs: begun.append(state.global_step + 1),
     )
-    result = start(setting, tmp_path)
+    told: list[int] = []
+    result = start(setting, tmp_path, advance=told.append)
     assert begun == list(range(step, 7)), "steps are not done twice"
+    assert told == [step - 1, *[1] * (7 - step)], "progress counts the steps from before the cut"
+    assert sum(told) == setting[2].steps(len(setting[1]))
     assert result["steps"] == 6
     assert_as_undisturbed(tmp_path, undisturbed)
 

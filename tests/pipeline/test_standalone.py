@@ -85,8 +85,8 @@ def test_prompts_that_do_not_say_enough(tmp_path: Path, rows: list[dict], langua
 
 
 def test_the_language_filter_of_a_file_knows_its_languages_and_english(tmp_path: Path):
-    row = {"id": "1", "language": "es", "instruction": "Di.", "log_ratio": [0.0, 1.0, 2.0], "responses": [
-        "Me gusta mucho la fruta fresca.", "La casa está cerca del mar azul.", "I like fresh fruit very much."]}  # fmt: skip
+    texts = ["Me gusta mucho la fruta fresca.", "La casa está cerca del mar azul.", "I like fresh fruit very much."]
+    row = {"id": "1", "language": "es", "instruction": "Di.", "log_ratio": [0.0, 1.0, 2.0], "responses": texts}
     path = tmp_path / "scored.jsonl"
     path.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
     assert identifier_for("none", path) is None

@@ -1,9 +1,10 @@
 """What the pipeline asks of an engine, on one screen: plain values in, plain values out.
 
 An engine holds at most one model, knows no run directory, and reports progress by calling `advance(n)` when `n` more
-responses (or pairs) are done.
+responses (or training steps) are done.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,10 @@ class Training:
     lora: Lora | None = None
     save_dtype: Dtype = "float32"
 
+    def steps(self, n_pairs: int) -> int:
+        """Optimiser steps over so many pairs."""
+        return math.ceil(math.ceil(n_pairs / self.batch_size) * self.epochs)
+
 
 class Sampler(Protocol):
     def sample(
@@ -108,9 +113,18 @@ class Scorer(Protocol):
 
 class Trainer(Protocol):
     def train(
-        self, pairs: Sequence[TrainingPair], training: Training, *, output: Path, metrics: Path
+        self,
+        pairs: Sequence[TrainingPair],
+        training: Training,
+        *,
+        output: Path,
+        metrics: Path,
+        advance: Advance = no_progress,
     ) -> dict[str, float]:
-        """Train with DPO + NLL, save a checkpoint in `output` (resuming one that was cut), log steps to `metrics`."""
+        """Train with DPO + NLL, save a checkpoint in `output` (resuming one that was cut), log steps to `metrics`.
+
+        `advance` counts optimiser steps.
+        """
         ...
 
 

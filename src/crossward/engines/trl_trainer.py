@@ -23,14 +23,15 @@ from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel, TrainerCallback, TrainerControl, TrainerState
+from transformers import GenerationConfig, PreTrainedModel
 from transformers.trainer_callback import PrinterCallback
 from trl import DPOConfig, DPOTrainer
 
 from crossward.core.losses import dpo_loss, nll_per_sequence
 from crossward.engines.models import DTYPES, base_spec, load_model, resolve_device
-from crossward.engines.protocols import Lora, ModelSpec, Training, TrainingPair
+from crossward.engines.protocols import Advance, Lora, ModelSpec, Training, TrainingPair, no_progress
 from crossward.engines.tokens import ChatTokens
+from crossward.engines.trl_callbacks import Journal, SaveByTheClock, Steps
 
 SAVE_SECONDS = 600.0  # how much training a killed run loses at most
 
@@ -44,7 +45,13 @@ class TrlTrainer:
         self._save_seconds = save_seconds
 
     def train(
-        self, pairs: Sequence[TrainingPair], training: Training, *, output: Path, metrics: Path
+        self,
+        pairs: Sequence[TrainingPair],
+        training: Training,
+        *,
+        output: Path,
+        metrics: Path,
+        advance: Advance = no_progress,
     ) -> dict[str, float]:
         """Train, save the checkpoint in `output`, log every step to `metrics`; returns the last step's values.
 
@@ -64,6 +71,7 @@ class TrlTrainer:
         work = output.with_name(output.name + ".work")
         with _full_disk_as_oserror(output.parent):
             trainer = self._trainer(kept, training, work, metrics)
+            trainer.add_callback(Steps(advance))
             trainer.train(resume_from_checkpoint=_last_checkpoint(work))
             self._save(trainer.model, training, output)
         shutil.rmtree(work, ignore_errors=True)
@@ -85,11 +93,11 @@ class TrlTrainer:
             raise ValueError(f"training runs on the first visible GPU, got {device}: set CUDA_VISIBLE_DEVICES instead")
         trainer = _PairTrainer(
             model=model,
-            args=_arguments(training, work, on_cpu=device.type == "cpu", bf16=self._spec.dtype == "bfloat16"),
+            args=_arguments(training, len(rows), work, device, bf16=self._spec.dtype == "bfloat16"),
             train_dataset=Dataset.from_list(rows),
             # TRL sets pad tokens on what it is given; the checkpoint keeps the tokenizer that it came with.
             processing_class=copy.deepcopy(self._tokens.tokenizer),
-            callbacks=[_Journal(metrics), _SaveByTheClock(self._save_seconds)],
+            callbacks=[Journal(metrics), SaveByTheClock(self._save_seconds)],
         )
         trainer.remove_callback(PrinterCallback)  # the journal keeps every step; nothing is talked into the terminal
         trainer.nll_weight = training.nll_weight
@@ -186,44 +194,6 @@ class _PairTrainer(DPOTrainer):
             self._metrics["train"][name].append(cast(Tensor, gathered).mean().item() * share)
 
 
-class _Journal(TrainerCallback):
-    """One JSON line per logged step; a resumed training first forgets the steps that it will do again."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= state.global_step]
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-
-    def on_log(
-        self,
-        args: Any,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if logs and "dpo_loss" in logs:
-            with self._path.open("a", encoding="utf-8") as journal:
-                journal.write(json.dumps({"step": state.global_step, **logs}) + "\n")
-
-
-class _SaveByTheClock(TrainerCallback):
-    """Save the trainer's state every so many seconds: steps may take a millisecond or a minute."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._last = time.monotonic()
-
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if time.monotonic() - self._last >= self._seconds and state.global_step < state.max_steps:
-            control.should_save = True
-            self._last = time.monotonic()
-
-
 @contextmanager
 def _full_disk_as_oserror(folder: Path) -> Iterator[None]:
     """safetensors and torch.save tell of a full disk in errors of their own: say it as the operating system does."""
@@ -282,12 +252,13 @@ def _trainable(spec: ModelSpec, lora: Lora | None) -> PreTrainedModel | PeftMode
     return PeftModel(load_model(base), config)
 
 
-def _arguments(training: Training, work: Path, *, on_cpu: bool, bf16: bool) -> DPOConfig:
+def _arguments(training: Training, n_pairs: int, work: Path, device: torch.device, *, bf16: bool) -> DPOConfig:
     if training.batch_size % training.micro_batch_size:
         raise ValueError(
             f"batch_size must be a multiple of micro_batch_size, got {training.batch_size} and "
             f"{training.micro_batch_size}"
         )
+    on_cpu = device.type == "cpu"
     return DPOConfig(
         output_dir=str(work),
         beta=training.beta,
@@ -297,7 +268,8 @@ def _arguments(training: Training, work: Path, *, on_cpu: bool, bf16: bool) -> D
         num_train_epochs=training.epochs,
         per_device_train_batch_size=training.micro_batch_size,
         gradient_accumulation_steps=training.batch_size // training.micro_batch_size,
-        warmup_steps=training.warmup_ratio,
+        # Rounded down: the library rounds up, and as a warm-up begins at rate 0, a single step would learn nothing.
+        warmup_steps=int(training.warmup_ratio * training.steps(n_pairs)),
         lr_scheduler_type="constant_with_warmup" if training.scheduler == "constant" else training.scheduler,
         weight_decay=training.weight_decay,
         max_grad_norm=training.max_grad_norm,

@@ -4,7 +4,6 @@ A stage opens its engines only when a shard is missing, and writes stage.json la
 maths is in core, the models are in engines, the files in store, the order in iterate.py.
 """
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -200,8 +199,10 @@ def train(
             raise ValueError(f"{paired.path} holds no pairs to train on: look at its stage.json for the reasons")
         if not stage.checkpoint.exists():
             ready = with_reference(pairs, open_reference(), progress, title=stage.title)
-            with progress.task(f"{stage.title}: optimiser steps", math.ceil(len(pairs) / training.batch_size)):
-                result = open_trainer().train(ready, training, output=stage.checkpoint, metrics=stage.metrics)
+            with progress.task(f"{stage.title}: optimiser steps", training.steps(len(pairs))) as advance:
+                result = open_trainer().train(
+                    ready, training, output=stage.checkpoint, metrics=stage.metrics, advance=advance
+                )
         else:
             result = manifest.last_metrics(stage)
         return [path for path in stage.checkpoint.rglob("*") if path.is_file()], {"training": result}

@@ -145,7 +145,8 @@ def train_file(
         for row, (chosen, rejected) in zip(rows, logprobs, strict=True)
     ]
     metrics = output.with_name(output.name + ".metrics.jsonl")
-    return TrlTrainer(policy, tokens).train(pairs, training, output=output, metrics=metrics)
+    with progress.task("optimiser steps", training.steps(len(pairs))) as advance:
+        return TrlTrainer(policy, tokens).train(pairs, training, output=output, metrics=metrics, advance=advance)
 
 
 def identifier_for(language_filter: str, input: Path) -> LanguageIdentifier | None:

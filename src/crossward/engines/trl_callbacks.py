@@ -1,0 +1,61 @@
+"""What happens between the steps of a training: a journal of every step, progress, and states saved by the clock."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+from crossward.engines.protocols import Advance
+
+
+class Journal(TrainerCallback):
+    """One JSON line per logged step; a resumed training first forgets the steps that it will do again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= state.global_step]
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+    def on_log(
+        self,
+        args: Any,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if logs and "dpo_loss" in logs:
+            with self._path.open("a", encoding="utf-8") as journal:
+                journal.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+
+
+class Steps(TrainerCallback):
+    """Count the steps that are done, those before a resumption at once."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._advance(state.global_step)
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._advance(1)
+
+
+class SaveByTheClock(TrainerCallback):
+    """Save the trainer's state every so many seconds: steps may take a millisecond or a minute."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._last = time.monotonic()
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if time.monotonic() - self._last >= self._seconds and state.global_step < state.max_steps:
+            control.should_save = True
+            self._last = time.monotonic()
