@@ -81,6 +81,19 @@ def test_equals_brute_force_over_every_step(seed: int, size: int, widest: int):
 
 
 @settings(max_examples=500, deadline=None)
+@given(seed=st.integers(0, 2**32), size=st.integers(1, 7), widest=st.integers(2, 3))
+def test_alpha_moves_only_where_that_gains(seed: int, size: int, widest: int):
+    """Gaps of sevenths and the like are no reason to move: 0 stays where no step is nearer to an even length."""
+    scores, lengths = groups(seed, size=size, widest=widest)
+    found = choose_alpha(scores, lengths)
+    crossings = all_crossings(scores, lengths)
+    ends = [crossings[0] - 1, crossings[-1] + 1] if crossings else []
+    steps = [*ends, *((a + b) / 2 for a, b in itertools.pairwise(crossings))]
+    totals = [round(size * gap_by_loop(scores, lengths, alpha)) for alpha in (0.0, *steps)]
+    assert (found.alpha == 0.0) == (abs(totals[0]) == min(map(abs, totals)))
+
+
+@settings(max_examples=500, deadline=None)
 @given(seed=st.integers(0, 2**32), size=st.integers(1, 30), widest=st.integers(2, 8))
 def test_gap_never_rises_and_curve_is_the_definition(seed: int, size: int, widest: int):
     scores, lengths = groups(seed, size=size, widest=widest)

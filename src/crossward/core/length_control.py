@@ -103,16 +103,19 @@ def _padded(
 
 
 def _steps(score: Array, length: Array, valid: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """Breakpoints of D in ascending order, and D before the first, between them, and behind the last."""
+    """Breakpoints of D in ascending order, and D before the first, between them, and behind the last.
+
+    Sums are divided only at the end: over whole-number lengths they are exact, so that equal gaps compare as equal.
+    """
     chosen_start, chosen_at, chosen_change = _walk(score, length, valid)
     # argmin(s − αL) = argmax(−s − α(−L)): the same walk over mirrored lines.
     rejected_start, rejected_at, rejected_change = _walk(-score, -length, valid)
     at = np.concatenate([chosen_at, rejected_at])
-    change = np.concatenate([chosen_change, rejected_change]) / len(score)
+    change = np.concatenate([chosen_change, rejected_change])
     breakpoints, where = np.unique(at, return_inverse=True)
     merged = np.bincount(where, weights=change, minlength=len(breakpoints))
-    start = float((chosen_start + rejected_start).mean())
-    return breakpoints, start + np.concatenate([[0.0], np.cumsum(merged)])
+    sums = np.cumsum(np.concatenate([[(chosen_start + rejected_start).sum()], merged]))
+    return breakpoints, sums / len(score)
 
 
 def _walk(score: Array, length: Array, valid: NDArray[np.bool_]) -> tuple[Array, Array, Array]:
