@@ -52,7 +52,8 @@ def log_ratios(groups: list[ScoredPrompt]) -> list[float]:
 
 @pytest.mark.parametrize("reference", ["initial", "previous"])
 def test_the_second_iteration_rewards_its_own_policy_over_the_named_reference(tmp_path: Path, reference: str):
-    recipe = make_recipe(tmp_path, reward={"reference": reference}, train={"reference": reference, "batch_size": 2})
+    recipe = make_recipe(tmp_path, reward={"reference": reference})
+    recipe["train"] |= {"reference": reference}
     config, directory = go(recipe)
     first_policy = directory.iteration(1).stage("train").checkpoint
     base = config.models.reference if reference == "initial" else config.models.policy

@@ -72,7 +72,9 @@ def load_counted(
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be 1 or more prompts, got {limit}")
     twins_source = _english_source(sources, english)
-    twins = _entries(twins_source, "en", id_field, instruction_field)
+    # One file may hold both texts of a row; its "language" then tells of the other one.
+    beside = any(source.path == twins_source.path for language, source in sources.items() if language != "en")
+    twins = _entries(twins_source, None if beside else "en", id_field, instruction_field)
     wanted = list(twins)[:limit]
     prompts: dict[str, list[Prompt]] = {}
     n_missing: dict[str, int] = {}
@@ -112,12 +114,13 @@ def _english_source(sources: Mapping[str, Source], english: Source | None) -> So
     return found
 
 
-def _entries(source: Source, language: str, id_field: str, instruction_field: str) -> dict[str, _Entry]:
-    """One checked entry per id, in the source's order."""
+def _entries(source: Source, language: str | None, id_field: str, instruction_field: str) -> dict[str, _Entry]:
+    """One checked entry per id, in the source's order; rows that name another `language` are refused."""
     id_field, instruction_field = source.id_field or id_field, source.instruction_field or instruction_field
     entries: dict[str, _Entry] = {}
     for where, row in located_rows(source):
-        _require_language(source, where, row, language)
+        if language is not None:
+            _require_language(source, where, row, language)
         id = _id(source, where, row, id_field)
         if id in entries:
             raise ValueError(
