@@ -174,9 +174,6 @@ def align(pairs: Path, spec: ModelSpec, policy: Path) -> None:
         batch_size=8,
         micro_batch_size=1,
         warmup_ratio=0.1,
-        scheduler="cosine",
-        weight_decay=0.0,
-        max_grad_norm=1.0,
         max_length=1024,
         seed=SEED,
     )

@@ -83,11 +83,11 @@ class Training:
     batch_size: int
     micro_batch_size: int
     warmup_ratio: float
-    scheduler: Literal["cosine", "linear", "constant"]
-    weight_decay: float
-    max_grad_norm: float
     max_length: int
     seed: int
+    scheduler: Literal["cosine", "linear", "constant"] = "cosine"
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
     gradient_checkpointing: bool = False
     lora: Lora | None = None
     save_dtype: Dtype = "float32"
