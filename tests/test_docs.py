@@ -18,8 +18,9 @@ NOT_IN_THE_CHECKOUT = re.compile(r"^(runs/|\.venv|my-|crossward$)")
 
 
 def blocks(text: str) -> list[str]:
-    """The lines of fenced blocks, continued lines joined, comments cut."""
-    fenced = "\n".join(re.findall(r"```\w*\n(.*?)```", text, flags=re.DOTALL)).replace("\\\n", " ")
+    """The lines of fenced blocks that are not marked as text, continued lines joined, comments cut."""
+    found = re.findall(r"```(\w*)\n(.*?)```", text, flags=re.DOTALL)
+    fenced = "\n".join(content for language, content in found if language != "text").replace("\\\n", " ")
     return [line.split("  #")[0].strip() for line in fenced.splitlines()]
 
 
