@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 from tests.support.command import call
 from tests.support.families import make_family
 from tests.support.recipes import make_recipe, write_recipe
@@ -101,6 +102,32 @@ def same_model_twice(folder: Path, recipe: Recipe) -> None:
     recipe["models"] |= {"reference": recipe["models"]["policy"]}
 
 
+def one_file_for_two_languages(folder: Path, recipe: Recipe) -> None:
+    recipe["prompts"] |= {"path": str(lines(folder, "en"))}
+
+
+def too_long_when_judged(folder: Path, recipe: Recipe) -> None:
+    recipe["sample"] |= {"max_new_tokens": 470}
+
+
+def too_long_to_evaluate(folder: Path, recipe: Recipe) -> None:
+    recipe["evaluate"] |= {"max_new_tokens": 600}
+
+
+def broken_template(folder: Path, recipe: Recipe) -> None:
+    for model in ("policy", "reference"):
+        (folder / model / "chat_template.jinja").write_text("{% for message in messages %}", encoding="utf-8")
+
+
+def run_is_a_file(folder: Path, recipe: Recipe) -> None:
+    (folder / "taken").write_text("x")
+    recipe["run"] = str(folder / "taken")
+
+
+def boolean_language(folder: Path, recipe: Recipe) -> None:
+    recipe["languages"] = ["en", False]
+
+
 MISTAKES: list[tuple[Callable[[Path, Recipe], None], str]] = [
     (no_prompts, "es.jsonl does not exist"),
     (empty_prompts, "es.jsonl is empty: expected at least one row"),
@@ -117,6 +144,12 @@ MISTAKES: list[tuple[Callable[[Path, Recipe], None], str]] = [
     (two_bos, "begins with two BOS tokens: remove one"),
     (one_response, "a pair needs at least two responses to choose from, got n = 1"),
     (misspelt_key, "unknown key 'sample.temprature'; did you mean 'temperature'?"),
+    (one_file_for_two_languages, "prompts in 'es' and in English would both be read from"),
+    (too_long_when_judged, "lower sample.max_new_tokens"),
+    (too_long_to_evaluate, "lower evaluate.max_new_tokens"),
+    (broken_template, "cannot be rendered"),
+    (run_is_a_file, "taken is a file: name a folder"),
+    (boolean_language, "YAML reads no, yes, on and off so: write it in quotes"),
     (same_model_twice, "have the same weights, so every reward would be exactly 0"),
 ]
 
@@ -270,12 +303,50 @@ def test_groups_that_cannot_be_scored_name_their_line(tmp_path: Path, capsys: py
     models = ("--policy", policy, "--reference", policy, "--dtype", "float32")
     called = call(capsys, "score", *models, "--input", path, "--output", tmp_path / "scored.jsonl")
     assert called.code == 2
-    assert "unknown language code 'xq'" in called.sentence
+    assert f"{path}: unknown language code 'xq'" in called.sentence
     path.write_text(json.dumps(group | {"language": "es", "responses": ["a" * 4000, "b"]}) + "\n")
     called = call(capsys, "score", *models, "--input", path, "--output", tmp_path / "scored.jsonl")
     assert called.code == 2
     assert "512" in called.sentence
     assert not (tmp_path / "scored.jsonl").exists()
+
+
+def test_weights_that_are_no_numbers_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    recipe = make_recipe(tmp_path, iterations=1)
+    weights = tmp_path / "policy" / "model.safetensors"
+    tensors = load_file(weights)
+    name = next(name for name in tensors if "norm" in name)
+    save_file(tensors | {name: tensors[name] * float("nan")}, weights, metadata={"format": "pt"})
+    called = call(capsys, "run", write_recipe(tmp_path, recipe))
+    assert called.code == 2, called.err
+    assert "are no numbers" in called.sentence
+
+
+def test_weights_that_were_cut_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    recipe = make_recipe(tmp_path, iterations=1)
+    weights = tmp_path / "policy" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    called = call(capsys, "run", write_recipe(tmp_path, recipe))
+    assert called.code == 2, called.err
+    assert f"model {tmp_path / 'policy'} cannot be loaded from safetensors" in called.sentence
+
+
+def test_a_misspelt_folder_is_no_name_on_the_hub(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    recipe = make_recipe(tmp_path / "models")
+    monkeypatch.chdir(tmp_path)
+    recipe["models"] |= {"policy": "models/polici"}
+    called = call(capsys, "run", write_recipe(tmp_path, recipe))
+    assert called.code == 2
+    assert "model folder models/polici does not exist" in called.sentence
+
+
+def test_published_pairing_takes_no_filters(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    arguments = ("pair", "--input", "x", "--output", "y", "--compatibility", "published", "--min-margin", "1")
+    called = call(capsys, *arguments)
+    assert called.code == 2
+    assert "leave out --min-margin" in called.sentence
 
 
 def test_a_usage_error_is_no_traceback(capsys: pytest.CaptureFixture[str]):

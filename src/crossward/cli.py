@@ -15,7 +15,8 @@ class _Guarded(TyperGroup):
     """Verbs whose errors are told by console.guarded: one sentence and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        if code := console.guarded(lambda: super(_Guarded, self).invoke(ctx), resume=_command_line()):
+        resumes = sys.argv[1:2] == ["run"]  # the other verbs write their output at the end, in one step
+        if code := console.guarded(lambda: super(_Guarded, self).invoke(ctx), again=_command_line(), resumes=resumes):
             raise typer.Exit(code)
 
 
@@ -202,6 +203,8 @@ def pair(
 
     rules = PairingRules(length_unit=length_unit, upper_bound=upper_bound, min_margin=min_margin)
     if compatibility == "published":
+        if min_margin or language_filter != "none":
+            raise ValueError("--compatibility published filters nothing: leave out --min-margin and --language-filter")
         rules = published_rules(length_unit, upper_bound)
     summary = pair_file(input, output, rules=rules, identifier=identifier_for(language_filter, input))
     _show({"languages": summary}, json=json, title=f"pairs in {output}", bare=True)
@@ -216,7 +219,7 @@ def train(
     beta: Annotated[float, typer.Option(min=0.0)] = 0.1,
     nll_weight: Annotated[float, typer.Option(min=0.0, help="Weight of the NLL of the chosen, per sequence.")] = 1.0,
     learning_rate: Annotated[float, typer.Option(min=0.0)] = 5e-7,
-    epochs: Annotated[float, typer.Option(min=0.0)] = 1.0,
+    epochs: Annotated[float, typer.Option(min=0.01)] = 1.0,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs per optimiser step.")] = 32,
     micro_batch_size: Annotated[int, typer.Option(min=1, help="Pairs at once.")] = 1,
     warmup_ratio: Annotated[float, typer.Option(min=0.0, max=0.99)] = 0.1,

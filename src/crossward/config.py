@@ -265,6 +265,8 @@ def _sentence(item: Any) -> str:
             message = item["msg"].removeprefix("Value error, ")
             got = item["input"]
             shown = "" if isinstance(got, dict) or "got" in message else f", got {got!r}"
+            if item["type"] == "string_type" and isinstance(got, bool):
+                shown += " (YAML reads no, yes, on and off so: write it in quotes)"
             return f"{key or 'recipe'}: {message[0].lower()}{message[1:]}{shown}"
 
 

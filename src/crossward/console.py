@@ -103,23 +103,27 @@ def _shown(value: object) -> str:
             return str(value)
 
 
-def guarded(command: Callable[[], object], *, resume: str) -> int:
-    """Run a command; returns its exit code. `resume` is the command line that continues after a stop.
+def guarded(command: Callable[[], object], *, again: str, resumes: bool) -> int:
+    """Run a command; returns its exit code. `again` is the command line to type after a stop, `resumes` whether it
+
+    then continues where it stopped or begins anew.
 
     CROSSWARD_TRACEBACK=1 shows the traceback behind a sentence.
     """
     try:
         command()
     except KeyboardInterrupt:
-        return _tell(f"stopped: what was finished is kept; run the same command again to continue: {resume}")
+        if resumes:
+            return _tell(f"stopped: what was finished is kept; run the same command again to continue: {again}")
+        return _tell(f"stopped before the output was written: run the same command again: {again}")
     except ValueError as error:
         return _tell(" ".join(str(error).split()), error)
     except ModuleNotFoundError as error:
         return _tell(f"the package {error.name!r} is not installed: pip install {error.name}", error)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return _tell(f"no space left on the disk of {error.filename or 'the output'}: free some, then run {resume}")
-        if error.errno in (errno.EACCES, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EROFS):
+            return _tell(f"no space left on the disk of {error.filename or 'the output'}: free some, then run {again}")
+        if error.errno in (errno.EACCES, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EROFS, errno.EEXIST):
             return _tell(f"{error.filename}: {error.strerror}", error)
         raise
     return 0

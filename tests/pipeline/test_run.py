@@ -1,5 +1,6 @@
 """The whole method on a tiny random model: what each iteration is made from, and what running again does."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from crossward.engines.hf_scorer import HfScorer
 from crossward.engines.models import model_fingerprint
 from crossward.engines.protocols import ModelSpec
 from crossward.engines.tokens import load_tokens
+from crossward.pipeline.assemble import Engines
 from crossward.pipeline.iterate import run
 from crossward.pipeline.progress import Silent
 from crossward.pipeline.stages import read_pairs, read_scored, score_groups
@@ -135,6 +137,82 @@ def test_a_stage_is_done_again_with_all_that_follows_and_nothing_before(tmp_path
     assert all(outcome.alpha == 0.0 for outcome in outcomes if isinstance(outcome, PreferencePair))
     with pytest.raises(ValueError, match=r"--redo iteration-1/pairs: no such stage; did you mean iteration-1/pair\?"):
         go(recipe, redo=("iteration-1/pairs",))
+
+
+def test_redo_removes_nothing_before_all_is_sound(tmp_path: Path):
+    recipe = make_recipe(tmp_path, iterations=1)
+    _, directory = go(recipe)
+    before = files(directory.root, but=("report.md",))
+    other_model = recipe | {"models": recipe["models"] | {"policy": str(tmp_path / "none")}}
+    other_sample = recipe | {"sample": recipe["sample"] | {"n": 3}}
+    for changed, redo, sentence in (
+        (recipe, ("iteration-1/train", "iteration-1/evaluat"), "did you mean iteration-1/evaluate"),
+        (other_model, ("iteration-1/sample",), "belongs to another config: models.policy was"),
+        (other_sample, ("iteration-1/pair",), "sample.n was 4, now 3.*or do iteration-1/sample again with --redo"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            go(changed, redo=redo)
+        assert files(directory.root, but=("report.md",)) == before
+    shutil.rmtree(tmp_path / "policy")
+    with pytest.raises(ValueError, match="does not exist"):
+        go(recipe, redo=("iteration-1/train",))
+    assert files(directory.root, but=("report.md",)) == before
+
+
+def test_answers_are_given_again_alone(tmp_path: Path):
+    recipe = make_recipe(tmp_path)
+    _, directory = go(recipe)
+    before = files(directory.root)
+    go(recipe, redo=("iteration-1/evaluate",))
+    after = files(directory.root)
+    assert {name for name in before if after[name] != before[name]} == {
+        name for name in before if name.startswith("iteration-1/evaluate")
+    }
+
+
+def test_a_folder_in_which_nothing_was_computed_takes_another_config(tmp_path: Path):
+    recipe = make_recipe(tmp_path, iterations=1)
+    for wrong in (
+        {"models": recipe["models"] | {"policy": str(tmp_path / "polici")}},
+        {"sample": {"max_new_tokens": 500}},
+    ):
+        with pytest.raises(ValueError, match=r"does not exist|lower sample\.max_new_tokens"):
+            go(recipe | wrong)
+    go(recipe)
+
+
+def test_a_stage_that_has_not_begun_takes_other_settings(tmp_path: Path):
+    recipe = make_recipe(tmp_path, iterations=1)
+    with pytest.raises(ValueError, match=r"training diverged at step \d, .* lower the learning rate \(now 1e\+30\)"):
+        go(recipe | {"train": recipe["train"] | {"learning_rate": 1e30}})
+    with pytest.raises(ValueError, match="or do iteration-1/train again with --redo"):
+        go(recipe)
+    go(recipe, redo=("iteration-1/train",))
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing"])
+def test_a_damaged_checkpoint_says_what_to_do_and_doing_it_helps(tmp_path: Path, damage: str):
+    recipe = make_recipe(tmp_path, iterations=1)
+    _, directory = go(recipe)
+    weights = directory.iteration(1).stage("train").checkpoint / "model.safetensors"
+    content = weights.read_bytes()
+    weights.unlink()
+    if damage == "changed":
+        weights.write_bytes(content[:-1] + b"\xff")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"missing or damaged .* train again with --redo iteration-1/train"):
+            go(recipe)
+    go(recipe, redo=("iteration-1/train",))
+    assert weights.read_bytes() == content
+
+
+def test_fidelity_knows_languages_that_are_only_evaluated(tmp_path: Path):
+    recipe = make_recipe(tmp_path, pair={"language_filter": "lingua"})
+    recipe["evaluate"] |= {"languages": ["en", "fr"]}
+    identifier = Engines(config_of(recipe)).identifier(("en", "es", "fr"))
+    assert identifier is not None
+    (found,) = identifier.identify(["Le chat dort sur le canapé pendant que nous parlons."])
+    assert found.language == "fr"
 
 
 def test_lora_continues_the_adapter_of_the_iteration_before(tmp_path: Path):

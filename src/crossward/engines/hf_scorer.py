@@ -4,6 +4,7 @@ Sequences of all groups are sorted by length and cut into batches of bounded pad
 depends on nothing but its own tokens (in float32, to rounding). Knows one model; a reward needs two scorers.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -56,6 +57,8 @@ class HfScorer:
     def _score_rows(self, rows: Sequence[_Row]) -> list[ResponseLogprob]:
         sequences = [(row.prompt_ids, row.response_ids) for row in rows]
         values = response_logprobs(self._model, sequences, pad_id=self._tokens.pad_id)
+        if any(math.isnan(logprob) for logprob, _ in values):
+            raise ValueError(f"{self._name} gives log-probabilities that are no numbers: its weights are broken")
         return [ResponseLogprob(logprob=logprob, n_tokens=n_tokens) for logprob, n_tokens in values]
 
     def _rows(self, groups: Sequence[Judged]) -> list[_Row]:

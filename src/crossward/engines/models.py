@@ -14,6 +14,7 @@ from typing import TypeVar, cast
 import torch
 from huggingface_hub import snapshot_download
 from peft import PeftConfig, PeftModel
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 from transformers.utils.peft_utils import find_adapter_config_file
@@ -158,7 +159,7 @@ def _load_base(spec: ModelSpec) -> PreTrainedModel:
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ValueError(_sentence(f"model {spec.path} cannot be loaded from safetensors", error)) from None
     model, info = cast(tuple[PreTrainedModel, dict[str, set[str]]], loaded)
     if missing := sorted(info["missing_keys"]):
@@ -193,8 +194,13 @@ def _check_place(spec: ModelSpec) -> None:
             raise ValueError(f"model folder {folder} holds no config.json or adapter_config.json: name a checkpoint")
     elif folder.exists():
         raise ValueError(f"model {spec.path} is a file: give the folder of a safetensors checkpoint (GGUF is not read)")
-    elif folder.is_absolute() or spec.path.startswith((".", "~")) or spec.path.count("/") > 1:
+    elif folder.is_absolute() or spec.path.startswith((".", "~")) or spec.path.count("/") > 1 or _is_beside(folder):
         raise ValueError(f"model folder {spec.path} does not exist: give a checkpoint's folder or a hub name")
+
+
+def _is_beside(folder: Path) -> bool:
+    """a/b where a folder a is here: a misspelt folder rather than a name on the hub."""
+    return folder.parent != Path() and folder.parent.is_dir()
 
 
 def _check_weights(folder: Path) -> None:

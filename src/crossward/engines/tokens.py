@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from jinja2 import TemplateError
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
 from crossward.core.records import Response
@@ -106,13 +107,16 @@ class ChatTokens:
         return {**ids, "end of turn": self.end_of_turn_id, "stop": sorted(self.stop_ids)}
 
     def _render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
-        rendered = self._tokenizer.apply_chat_template(
-            messages,
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-            date_string=_TODAY.strftime("%d %b %Y"),
-            strftime_now=_TODAY.strftime,
-        )
+        try:
+            rendered = self._tokenizer.apply_chat_template(
+                messages,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                date_string=_TODAY.strftime("%d %b %Y"),
+                strftime_now=_TODAY.strftime,
+            )
+        except TemplateError as error:
+            raise ValueError(f"the chat template of {self.name} cannot be rendered: {error}") from None
         assert isinstance(rendered, str)
         return rendered
 

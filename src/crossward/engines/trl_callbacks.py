@@ -1,6 +1,7 @@
 """What happens between the steps of a training: a journal of every step, progress, and states saved by the clock."""
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,11 @@ class Journal(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         if logs and "dpo_loss" in logs:
+            if odd := [name for name, value in logs.items() if not math.isfinite(value)]:
+                raise ValueError(
+                    f"training diverged at step {state.global_step}, {odd[0]} is {logs[odd[0]]}: lower the learning "
+                    f"rate (now {args.learning_rate:g}) or look at the pairs"
+                )
             with self._path.open("a", encoding="utf-8") as journal:
                 journal.write(json.dumps({"step": state.global_step, **logs}) + "\n")
 

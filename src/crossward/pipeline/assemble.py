@@ -1,11 +1,14 @@
 """From a recipe to engines: the one place that chooses among them, and imports them late so that start-up is quick."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from crossward.config import Config, Decoding
+from crossward.core.instructions import judged_under
 from crossward.core.pairing import PairingRules
-from crossward.engines.models import model_fingerprint, settle
+from crossward.core.records import Prompt
+from crossward.engines.models import base_spec, max_positions, model_fingerprint, read_config, settle
 from crossward.engines.protocols import (
     LanguageIdentifier,
     Lora,
@@ -17,6 +20,8 @@ from crossward.engines.protocols import (
     Training,
 )
 from crossward.engines.tokens import ChatTokens, compare_tokens, load_tokens
+
+Prompts = Mapping[str, Sequence[Prompt]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +77,31 @@ class Engines:
                 "a log-ratio needs the same ids under both, so use the checkpoint that the policy was aligned from"
             )
 
+    def require_room(self, policy: Model, prompts: Prompts, held_out: Prompts) -> str:
+        """Prompts as sampled, judged and evaluated, with their responses, fit into the model; says what was seen.
+
+        Raises ValueError where they do not.
+        """
+        positions = max_positions(read_config(base_spec(policy.spec)))
+        view = self.config.reward.view
+        sampled = [p.instruction for group in prompts.values() for p in group]
+        judged = [judged_under(p, view) for group in prompts.values() for p in group]
+        asked = [p.instruction for group in held_out.values() for p in group]
+        said = ""
+        for key, texts, new in (
+            ("sample", [*sampled, *judged], self.config.sample.max_new_tokens),
+            ("evaluate", asked, self.config.evaluate.max_new_tokens),
+        ):
+            longest = max((len(self.tokens(policy).prompt_ids(text)) for text in texts), default=0)
+            if positions is not None and longest + new > positions:
+                raise ValueError(
+                    f"the longest prompt of {key}, as sampled or judged, has {longest} tokens and {key}.max_new_tokens "
+                    f"is {new}, but the model has {positions} positions: lower {key}.max_new_tokens or leave the "
+                    "longest prompts out"
+                )
+            said = said or f"longest prompt {longest} tokens, {new} new ones, {positions} positions"
+        return said
+
     def sampler(self, model: Model) -> Sampler:
         from crossward.engines.hf_sampler import HfSampler
 
@@ -99,15 +129,15 @@ class Engines:
 
         return TrlTrainer(model.spec, self.tokens(model))
 
-    def identifier(self) -> LanguageIdentifier | None:
-        """The language identifier for the recipe's languages and English; None where it is switched off."""
+    def identifier(self, languages: Sequence[str]) -> LanguageIdentifier | None:
+        """The language identifier for these languages and English; None where it is switched off."""
         from crossward.engines.lingua_identifier import LinguaIdentifier
 
         match self.config.pair.language_filter:
             case "none":
                 return None
             case "lingua":
-                return LinguaIdentifier(tuple(sorted({*self.config.languages, "en"})))
+                return LinguaIdentifier(tuple(sorted({*languages, "en"})))
 
 
 def sampling_of(decoding: Decoding, seed: int) -> Sampling:

@@ -9,7 +9,7 @@ from typing import Literal
 from crossward.config import Config
 from crossward.core.records import Prompt
 from crossward.pipeline import provenance
-from crossward.pipeline.assemble import Engines, Model
+from crossward.pipeline.assemble import Engines, Model, Prompts
 from crossward.pipeline.prompts import evaluation_prompts, training_prompts
 from crossward.store.run_dir import RunDir
 
@@ -26,9 +26,9 @@ class Finding:
 def check(config: Config) -> list[Finding]:
     """Every finding about a recipe, errors last; no model weights are loaded."""
     findings: list[Finding] = []
-    prompts = _prompts(config, findings)
+    prompts, held_out = _prompts(config, findings)
     _languages(config, findings)
-    _models(config, prompts, findings)
+    _models(config, prompts, held_out, findings)
     _run_folder(config, findings)
     order = {"ok": 0, "warning": 1, "error": 2}
     return sorted(findings, key=lambda finding: order[finding.level])
@@ -44,26 +44,27 @@ def _attempt(findings: list[Finding], subject: str, look: Callable[[], str]) -> 
     return True
 
 
-def _prompts(config: Config, findings: list[Finding]) -> dict[str, list[Prompt]]:
+def _prompts(config: Config, findings: list[Finding]) -> tuple[Prompts, Prompts]:
     loaded: dict[str, list[Prompt]] = {}
+    asked: dict[str, list[Prompt]] = {}
 
     def training() -> str:
         loaded.update(training_prompts(config))
         return ", ".join(f"{language} {len(group)}" for language, group in loaded.items())
 
     def held_out() -> str:
-        found = evaluation_prompts(config)
-        shared = {prompt.instruction for group in found.values() for prompt in group} & {
+        asked.update(evaluation_prompts(config))
+        shared = {prompt.instruction for group in asked.values() for prompt in group} & {
             prompt.instruction for group in loaded.values() for prompt in group
         }
         if shared:
             text = f"{len(shared)} evaluation prompts are also trained on, for instance {sorted(shared)[0][:60]!r}"
             findings.append(Finding(level="warning", subject="evaluation prompts", text=text))
-        return ", ".join(f"{language} {len(group)}" for language, group in found.items()) or "none named"
+        return ", ".join(f"{language} {len(group)}" for language, group in asked.items()) or "none named"
 
     _attempt(findings, "prompts", training)
     _attempt(findings, "evaluation prompts", held_out)
-    return loaded
+    return loaded, asked
 
 
 def _languages(config: Config, findings: list[Finding]) -> None:
@@ -78,7 +79,7 @@ def _languages(config: Config, findings: list[Finding]) -> None:
         findings.append(Finding(level="ok", subject="language filter", text="lingua knows every language of the run"))
 
 
-def _models(config: Config, prompts: dict[str, list[Prompt]], findings: list[Finding]) -> None:
+def _models(config: Config, prompts: Prompts, held_out: Prompts, findings: list[Finding]) -> None:
     engines = Engines(config)
     models: list[Model] = []
 
@@ -102,22 +103,7 @@ def _models(config: Config, prompts: dict[str, list[Prompt]], findings: list[Fin
 
     _attempt(findings, "policy and reference", comparable)
     if prompts:
-        _attempt(findings, "lengths", lambda: _lengths(config, engines, policy, prompts))
-
-
-def _lengths(config: Config, engines: Engines, policy: Model, prompts: dict[str, list[Prompt]]) -> str:
-    """The longest prompt and the longest response must fit into the model's positions."""
-    from crossward.engines.models import base_spec, max_positions, read_config
-
-    tokens = engines.tokens(policy)
-    longest = max(len(tokens.prompt_ids(prompt.instruction)) for group in prompts.values() for prompt in group)
-    positions = max_positions(read_config(base_spec(policy.spec)))
-    if positions is not None and longest + config.sample.max_new_tokens > positions:
-        raise ValueError(
-            f"the longest prompt has {longest} tokens and sample.max_new_tokens is {config.sample.max_new_tokens}, "
-            f"but the model has {positions} positions: lower sample.max_new_tokens or leave the longest prompts out"
-        )
-    return f"longest prompt {longest} tokens, {config.sample.max_new_tokens} new ones, {positions} positions"
+        _attempt(findings, "lengths", lambda: engines.require_room(policy, prompts, held_out))
 
 
 def _run_folder(config: Config, findings: list[Finding]) -> None:

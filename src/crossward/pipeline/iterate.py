@@ -25,11 +25,14 @@ def run(config: Config, *, progress: Progress, redo: Sequence[str] = ()) -> RunD
     """Run a recipe, or continue it; returns its folder. `redo` names stages to do again, such as "iteration-1/pair"."""
     directory = RunDir(Path(config.run))
     with run_lock(directory):
-        provenance.claim(directory, config, redo=redo)
+        again = provenance.stages_to_redo(directory, config, redo)
+        provenance.require_same_config(directory, config, again)
         engines = Engines(config)
         reference, policies = engines.reference(), [engines.policy()]
         engines.require_comparable(policies[0], reference)
         prompts, held_out = training_prompts(config), evaluation_prompts(config)
+        engines.require_room(policies[0], prompts, held_out)
+        provenance.claim(directory, config, again)
 
         answer(directory.reference, reference, held_out, engines, progress)
         answer(directory.iteration(0), policies[0], held_out, engines, progress)
@@ -81,7 +84,7 @@ def make_pairs(
         here.stage("pair"),
         here.stage("score"),
         rules=rules_of(config, derive_seed(config.seed, "pair", t)),
-        open_identifier=engines.identifier,
+        open_identifier=lambda: engines.identifier(config.languages),
         settings={"language_filter": config.pair.language_filter},
         inputs={"score": scored.digest},
         progress=progress,
@@ -127,7 +130,7 @@ def answer(
         here.stage("evaluate"),
         held_out,
         open_sampler=lambda: engines.sampler(policy),
-        open_identifier=engines.identifier,
+        open_identifier=lambda: engines.identifier((*config.languages, *held_out)),
         sampling=sampling_of(config.evaluate, derive_seed(config.seed, "evaluate")),
         shard_size=config.shard_size,
         inputs={"policy": policy.fingerprint, **prompt_hashes(held_out)},

@@ -29,8 +29,15 @@ def prompt_hashes(prompts: dict[str, list[Prompt]]) -> dict[str, str]:
 
 
 def _load(section: Prompts, languages: tuple[str, ...]) -> dict[str, list[Prompt]]:
+    sources = {language: _source(section, language) for language in languages}
+    for language, source in sources.items():
+        if language != "en" and source == _source(section, "en"):
+            raise ValueError(
+                f"prompts in {language!r} and in English would both be read from {source.path}: "
+                "write {language} where the path names the language, or name the English file in `english`"
+            )
     return load_prompts(
-        {language: _source(section, language) for language in languages},
+        sources,
         english=_source(section, "en"),
         limit=section.limit,
         allow_missing=section.allow_missing,

@@ -23,56 +23,107 @@ PACKAGES = ("crossward", "torch", "transformers", "trl", "peft", "accelerate", "
 FREE = ("runtime", "iterations", "run")
 # Every stage of an iteration is made from the one before; answers come from the policy that training made.
 CHAIN: tuple[Stage, ...] = ("sample", "score", "pair", "train", "evaluate")
+# The stage that the keys of a section decide first; other keys (models, prompts, languages, seed) decide all of them.
+DECIDES: dict[str, Stage] = {
+    "sample": "sample",
+    "reward": "score",
+    "score": "score",
+    "compatibility": "score",
+    "pair": "pair",
+    "train": "train",
+    "evaluate": "evaluate",
+}
 
 
-def claim(directory: RunDir, config: Config, *, redo: Sequence[str]) -> None:
-    """Take the folder for this config: check that it is new or belongs to it, then write config and provenance.
+def stages_to_redo(directory: RunDir, config: Config, redo: Sequence[str]) -> list[StageDir]:
+    """The stages named, such as "iteration-1/pair", and all that are made from them; nothing is removed yet."""
+    found = {stage.title: stage for name in redo for stage in _stages_from(directory, name, config.iterations)}
+    return list(found.values())
 
-    With `redo`, the stages named and all that follow from them are removed, and the folder takes the new config; a
-    stage before them that was made from other settings still stops the run.
+
+def claim(directory: RunDir, config: Config, again: Sequence[StageDir]) -> None:
+    """Take the folder for this config: remove the stages to do `again`, write config and provenance.
+
+    Call when all that can be checked beforehand is sound: what is removed here is gone.
     """
-    if not redo:
-        require_same_config(directory, config)
-    for name in redo:
-        for stage in _stages_from(directory, name, config.iterations):
-            manifest.redo(stage)
+    begun = _begun(directory)
+    for stage in again if begun else _stages(directory):
+        manifest.redo(stage)
     resolved = config.model_dump(mode="json")
     write_text(directory.config, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
-    if not directory.provenance.exists():
+    if not begun or not directory.provenance.exists():
         write_text(directory.provenance, json.dumps(_provenance(config), indent=2, sort_keys=True) + "\n")
 
 
+def read_config(directory: RunDir) -> dict[str, Any]:
+    """config.yaml of a run as nested dictionaries. Raises ValueError where it is no config."""
+    try:
+        tree = yaml.safe_load(directory.config.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        tree = None
+    if not isinstance(tree, dict):
+        raise ValueError(f"{directory.config} is damaged: restore it, or choose another folder with run=FOLDER")
+    return tree
+
+
+def _stages(directory: RunDir) -> list[StageDir]:
+    """Every stage of the folders that are there."""
+    folders = [directory.reference, *(directory.iteration(t) for t in directory.iterations())]
+    return [folder.stage(name) for folder in folders for name in CHAIN]
+
+
+def _begun(directory: RunDir) -> bool:
+    """Whether anything was computed: a folder in which nothing was belongs to nobody yet."""
+    return any(path != stage.inputs for stage in _stages(directory) for path in stage.path.rglob("*"))
+
+
 def _stages_from(directory: RunDir, name: str, iterations: int) -> list[StageDir]:
-    """The stage called `name`, such as iteration-1/pair, and every later stage that is made from it."""
+    """The stage called `name` and every later stage that is made from it; nothing is made from answers."""
     answers = [directory.reference.stage("evaluate"), directory.iteration(0).stage("evaluate")]
     chain = [
         directory.iteration(t).stage(stage)
         for t in range(1, max(iterations, *directory.iterations(), 1) + 1)
         for stage in CHAIN
     ]
-    names = [stage.title for stage in (*answers, *chain)]
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
+    known = {stage.title: stage for stage in (*answers, *chain)}
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
         raise ValueError(
             f"--redo {name}: no such stage; "
-            + (f"did you mean {near[0]}?" if near else f"stages are {', '.join(names)}")
+            + (f"did you mean {near[0]}?" if near else f"stages are {', '.join(known)}")
         )
-    for stage in answers:
-        if stage.title == name:
-            return [stage]
-    return chain[[stage.title for stage in chain].index(name) :]
+    return [known[name]] if name.endswith("/evaluate") else chain[chain.index(known[name]) :]
 
 
-def require_same_config(directory: RunDir, config: Config) -> None:
-    """Raise ValueError that names every key in which the folder's config differs from this one."""
-    if not directory.config.exists():
+def require_same_config(directory: RunDir, config: Config, again: Sequence[StageDir] = ()) -> None:
+    """Raise ValueError that names every key in which what the folder holds was made otherwise.
+
+    A key may change where no stage that it decides has begun, or where all of them are done `again`.
+    """
+    if directory.root.exists() and not directory.root.is_dir():
+        raise ValueError(f"run {directory.root} is a file: name a folder with run=FOLDER")
+    if not directory.config.exists() or not _begun(directory):
         return
-    before = yaml.safe_load(directory.config.read_text(encoding="utf-8"))
-    differences = _differences(before, config.model_dump(mode="json"))
-    if changed := [text for key, text in differences if key.split(".")[0] not in FREE]:
+    titles = {stage.title for stage in again}
+    changed: list[str] = []
+    hint = ""
+    for key, text in _differences(read_config(directory), config.model_dump(mode="json")):
+        section = key.split(".")[0]
+        decided = (DECIDES[section],) if section in DECIDES else CHAIN
+        kept = [
+            stage.title
+            for stage in _stages(directory)
+            if stage.name in decided
+            and stage.title not in titles
+            and (stage.inputs.exists() or stage.manifest.exists())
+        ]
+        if section not in FREE and kept:
+            changed.append(text)
+            hint = hint or (f", or do {kept[0]} again with --redo" if section in DECIDES else "")
+    if changed:
         raise ValueError(
             f"{directory.root} belongs to another config: {'; '.join(changed)}: "
-            "choose another folder with run=FOLDER, or change the recipe back"
+            f"choose another folder with run=FOLDER, change the recipe back{hint}"
         )
 
 

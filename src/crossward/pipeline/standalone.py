@@ -83,6 +83,12 @@ def score_file(
     """Score every response of a file of groups under both models and write the scored groups."""
     settle()
     groups = edges.read_groups(input)
+    if view == "crosslingual":
+        for code in by_language(groups):
+            try:
+                language_name(code)
+            except ValueError as error:
+                raise ValueError(f"{input}: {error}") from None
     policy_tokens, reference_tokens = load_tokens(policy), load_tokens(reference)
     if differences := compare_tokens(policy_tokens, reference_tokens):
         raise ValueError(

@@ -93,9 +93,15 @@ def completed(stage_dir: StageDir, inputs: Mapping[str, str], settings: Mapping[
     missing = False
     for name, shard in manifest.shards.items():
         path = stage_dir.path / name
+        whole = path.is_file() and file_sha256(path) == shard["sha256"]
+        if shard["rows"] is None and not whole:
+            raise ValueError(
+                f"checkpoint file {path} is missing or damaged (its sha256 is not the one in stage.json): "
+                f"train again with --redo {stage_dir.title}"
+            )
         if not path.is_file():
             missing = True
-        elif file_sha256(path) != shard["sha256"]:
+        elif not whole:
             raise ValueError(
                 f"shard {path} is damaged or foreign (its sha256 is not the one in stage.json): "
                 "delete it and run again, only that shard is redone"

@@ -79,6 +79,7 @@ def _json_rows(path: Path) -> list[LocatedRow]:
 
 def _csv_rows(path: Path) -> list[LocatedRow]:
     """Rows under a header line; a quoted field may run over several lines, so a row is named by its first."""
+    csv.field_size_limit(2**31 - 1)  # an instruction may be longer than csv's 128 KiB
     reader = csv.reader(io.StringIO("\n".join(decode(path, read_file(path))), newline=""), strict=True)
     header: list[str] | None = None
     rows: list[LocatedRow] = []

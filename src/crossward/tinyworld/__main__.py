@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
         demo(given.recipe, given.overrides, preset=given.preset)
 
     again = shlex.join(["python", "-m", "crossward.tinyworld", *(arguments or sys.argv[1:])])
-    return console.guarded(work, resume=again)
+    return console.guarded(work, again=again, resumes=True)
 
 
 if __name__ == "__main__":

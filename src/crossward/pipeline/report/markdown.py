@@ -5,9 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from crossward.config import Config, parse
+from crossward.pipeline import provenance
 from crossward.store import manifest
 from crossward.store.files import write_text
 from crossward.store.manifest import StageManifest
@@ -31,8 +30,7 @@ def report_again(run: Path) -> Path:
     directory = RunDir(run)
     if not directory.config.exists():
         raise ValueError(f"{run} is not a run directory: it has no config.yaml")
-    tree = yaml.safe_load(directory.config.read_text(encoding="utf-8"))
-    write_report(directory, parse(tree, where=str(directory.config)))
+    write_report(directory, parse(provenance.read_config(directory), where=str(directory.config)))
     return directory.report
 
 
@@ -104,8 +102,8 @@ def _iteration(directory: RunDir, t: int, config: Config) -> str:
             "removed responses",
         ]
         parts.append(table(header, [_pair_row(language, counts) for language, counts in _languages(paired)]))
-        unit = "tokens" if config.pair.length_unit == "tokens" else "characters"
-        parts.append(f"Length gap: chosen minus rejected, mean over the pairs, in {unit}.")
+        unit = "tokens" if paired.settings.get("length_unit") == "tokens" else "characters"
+        parts.append(f"Length gap: chosen minus rejected, mean over the prompts that α was found on, in {unit}.")
     if (trained := _done(here.stage("train"))) is not None:
         parts.append(_training(here.stage("train"), trained))
     return "\n\n".join(parts)
