@@ -125,7 +125,7 @@ class InverseCdf(LogitsProcessor):
             probabilities = _nucleus(probabilities, self._top_p)
         cumulative = probabilities.double().cumsum(-1)  # vocabulary order: stable when two probabilities are close
         total = cumulative[:, -1:]
-        if not bool(total.isfinite().all()):
+        if not bool((total > 0).all()):  # nor NaN
             raise ValueError("the model gives probabilities that are no numbers: its weights are broken or overflow")
         uniform = self._uniforms[:, input_ids.shape[1] - self._prompt_width].unsqueeze(1)
         # Strictly below the total, so that the first sum above it exists and belongs to a token that can be drawn.
