@@ -188,6 +188,11 @@ def test_a_byte_order_mark_is_no_part_of_the_first_field(tmp_path: Path):
     assert read_rows(Source(path=str(tmp_path / "excel.csv"))) == [{"id": "1", "instruction": "Say hello."}]
 
 
+def test_an_instruction_may_be_longer_than_csvs_own_limit(tmp_path: Path):
+    path = write(tmp_path / "en.csv", [{"id": "1", "instruction": "a" * 200_000}])
+    assert len(read_rows(Source(path=str(path)))[0]["instruction"]) == 200_000
+
+
 def test_english_is_needed_once(tmp_path: Path):
     path = write(tmp_path / "es.jsonl", rows_of(ES))
     with pytest.raises(ValueError, match="no English source is named beside es"):

@@ -100,8 +100,7 @@ def require_same_config(directory: RunDir, config: Config, again: Sequence[Stage
 
     A key may change where no stage that it decides has begun, or where all of them are done `again`.
     """
-    if directory.root.exists() and not directory.root.is_dir():
-        raise ValueError(f"run {directory.root} is a file: name a folder with run=FOLDER")
+    directory.require_folder()
     if not directory.config.exists() or not _begun(directory):
         return
     titles = {stage.title for stage in again}

@@ -17,8 +17,7 @@ def run_lock(run: RunDir) -> Iterator[None]:
 
     The lock file stays: removing it would let two processes lock two files of one name.
     """
-    if run.root.exists() and not run.root.is_dir():
-        raise ValueError(f"run {run.root} is a file: name a folder")
+    run.require_folder()
     run.root.mkdir(parents=True, exist_ok=True)
     with run.lock.open("a+", encoding="utf-8") as handle:
         try:

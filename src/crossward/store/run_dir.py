@@ -136,6 +136,11 @@ class RunDir:
         reference, t, name = match.groups()
         return StageDir((self.reference if reference else self.iteration(int(t))).path / name)
 
+    def require_folder(self) -> None:
+        """Raise ValueError where something else than a folder has the run's name."""
+        if self.root.exists() and not self.root.is_dir():
+            raise ValueError(f"run {self.root} is a file: name a folder with run=FOLDER")
+
     def iterations(self) -> list[int]:
         """The iterations that have a folder, in order."""
         names = (re.fullmatch(r"iteration-(0|[1-9]\d*)", folder.name) for folder in self.root.glob("iteration-*"))

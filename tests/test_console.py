@@ -1,0 +1,40 @@
+"""What ends a command: one sentence on stderr, the right exit code, and only promises that hold."""
+
+import errno
+
+import pytest
+
+from crossward import console
+
+
+def failing(error: BaseException):
+    def command() -> None:
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "resumes", "sentence"),
+    [
+        (KeyboardInterrupt(), True, "what was finished is kept; run the same command again to continue: crossward run r"),
+        (KeyboardInterrupt(), False, "stopped before the output was written: run the same command again: crossward run r"),
+        (ValueError("a\n  b"), True, "crossward: a b"),
+        (OSError(errno.ENOSPC, "full", "x"), True, "no space left on the disk of x: free some, then run crossward run r"),
+        (OSError(errno.EDQUOT, "quota", "x"), True, "no space left on the disk of x"),
+        (FileExistsError(errno.EEXIST, "File exists", "x"), True, "crossward: x: File exists"),
+    ],
+)
+def test_what_a_person_can_mend_is_one_sentence(
+    error: BaseException, resumes: bool, sentence: str, capsys: pytest.CaptureFixture[str]
+):
+    assert console.guarded(failing(error), again="crossward run r", resumes=resumes) == 2
+    told = capsys.readouterr().err
+    assert sentence in told
+    assert told.count("\n") == 1
+
+
+def test_what_is_our_fault_is_not_hidden():
+    for error in (KeyError("x"), OSError(errno.EIO, "broken", "x")):
+        with pytest.raises(type(error)):
+            console.guarded(failing(error), again="", resumes=True)
