@@ -17,10 +17,10 @@ def failing(error: BaseException):
 @pytest.mark.parametrize(
     ("error", "resumes", "sentence"),
     [
-        (KeyboardInterrupt(), True, "what was finished is kept; run the same command again to continue: crossward run r"),
-        (KeyboardInterrupt(), False, "stopped before the output was written: run the same command again: crossward run r"),
+        (KeyboardInterrupt(), True, "what was finished is kept; run the same command again to continue: crossward r"),
+        (KeyboardInterrupt(), False, "stopped before the output was written: run the same command again: crossward r"),
         (ValueError("a\n  b"), True, "crossward: a b"),
-        (OSError(errno.ENOSPC, "full", "x"), True, "no space left on the disk of x: free some, then run crossward run r"),
+        (OSError(errno.ENOSPC, "full", "x"), True, "no space left on the disk of x: free some, then run crossward r"),
         (OSError(errno.EDQUOT, "quota", "x"), True, "no space left on the disk of x"),
         (FileExistsError(errno.EEXIST, "File exists", "x"), True, "crossward: x: File exists"),
     ],
@@ -28,7 +28,7 @@ def failing(error: BaseException):
 def test_what_a_person_can_mend_is_one_sentence(
     error: BaseException, resumes: bool, sentence: str, capsys: pytest.CaptureFixture[str]
 ):
-    assert console.guarded(failing(error), again="crossward run r", resumes=resumes) == 2
+    assert console.guarded(failing(error), again="crossward r", resumes=resumes) == 2
     told = capsys.readouterr().err
     assert sentence in told
     assert told.count("\n") == 1

@@ -1,12 +1,14 @@
 """What the trainer logs, leaves out, refuses and saves; and which tokens carry loss."""
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from tests.support.families import FAMILIES, make_family
 from tests.support.training import (
     TRAINING,
@@ -22,6 +24,7 @@ from tests.support.training import (
 from transformers import GenerationConfig
 
 from crossward.core.records import Response
+from crossward.engines import trl_trainer
 from crossward.engines.models import load_model
 from crossward.engines.protocols import ModelSpec, TrainingPair
 from crossward.engines.tokens import compare_tokens, load_tokens

@@ -55,10 +55,14 @@ class SampledPrompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseLogprob:
-    """log π(y|x) in nats, summed over the response's own tokens, and how many tokens were summed."""
+    """log π(y|x) in nats, summed over the response's own tokens, and how many tokens were summed.
+
+    `token_logprobs` are the terms of the sum, where they were asked for.
+    """
 
     logprob: float
     n_tokens: int
+    token_logprobs: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,10 +45,11 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """A group to score: every response under the same instruction."""
+    """A group to score: every response under the same instruction. `name` names the group in errors."""
 
     instruction: str
     responses: tuple[Response, ...]
+    name: str = "a group"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,10 +105,23 @@ class Sampler(Protocol):
         """`sampling.n` responses to each prompt's own instruction, in the prompts' order."""
         ...
 
+    def close(self) -> None:
+        """Give the model's memory back; the sampler is not used again."""
+        ...
+
 
 class Scorer(Protocol):
-    def score(self, groups: Sequence[Judged], *, advance: Advance = no_progress) -> list[tuple[ResponseLogprob, ...]]:
-        """log π(y|x) of every response, in the groups' order."""
+    def score(
+        self, groups: Sequence[Judged], *, per_token: bool = False, advance: Advance = no_progress
+    ) -> list[tuple[ResponseLogprob | None, ...]]:
+        """log π(y|x) of every response, in the groups' order; None where it is longer than the model's context.
+
+        `per_token` keeps the terms of each sum as well.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the model's memory back; the scorer is not used again."""
         ...
 
 
