@@ -1,7 +1,8 @@
 """The scorer: its sums, its order, its batches, and what it refuses."""
 
-import copy
+import gc
 import random
+import weakref
 from pathlib import Path
 
 import pytest
@@ -106,17 +107,19 @@ def test_progress_counts_every_response_once(chatml: ModelSpec):
     assert len(seen) > 1
 
 
-def test_too_long_names_the_numbers(chatml: ModelSpec):
+def test_what_does_not_fit_into_the_context_is_none(chatml: ModelSpec):
     tokens = load_tokens(chatml)
+    room = MAX_POSITIONS - len(tokens.prompt_ids("Di"))
+    fits, too_long = (Response(text="", token_ids=(9,) * n) for n in (room, room + 1))
+    seen: list[int] = []
     scorer = HfScorer(chatml, tokens)
-    prompt = len(tokens.prompt_ids("Di"))
-    fits = Response(text="", token_ids=(9,) * (MAX_POSITIONS - prompt))
-    assert scorer.score([Judged(instruction="Di", responses=(fits,))])[0][0].n_tokens == MAX_POSITIONS - prompt
-    too_long = Response(text="", token_ids=(9,) * (MAX_POSITIONS - prompt + 1))
-    with pytest.raises(
-        ValueError, match=rf"{prompt} prompt \+ {MAX_POSITIONS - prompt + 1} response .* {MAX_POSITIONS}"
-    ):
-        scorer.score([Judged(instruction="Di", responses=(too_long,))])
+    ((none, score),) = scorer.score([Judged(instruction="Di", responses=(too_long, fits))], advance=seen.append)
+    assert none is None
+    assert score is not None
+    assert score.n_tokens == room
+    assert sum(seen) == 2
+    assert scorer.score([Judged(instruction="Di", responses=(too_long,))]) == [(None,)]
+    assert scorer.score([Judged(instruction="Di " * MAX_POSITIONS, responses=(fits,))]) == [(None,)]
 
 
 def test_ids_of_another_tokenizer_are_refused(chatml: ModelSpec):
@@ -126,27 +129,99 @@ def test_ids_of_another_tokenizer_are_refused(chatml: ModelSpec):
         )
 
 
-def test_out_of_memory_halves_the_batch(chatml: ModelSpec, monkeypatch: pytest.MonkeyPatch):
+def flat(rows) -> list[float]:
+    return [score.logprob for row in rows for score in row]
+
+
+def test_out_of_memory_halves_the_pack_and_what_comes_after(chatml: ModelSpec, monkeypatch: pytest.MonkeyPatch):
     scorer = HfScorer(chatml, load_tokens(chatml))
     groups = groups_of()
-    expected = copy.deepcopy(scorer.score(groups))
-    real, sizes = hf_scorer.response_logprobs, []
+    expected = flat(scorer.score(groups))
+    real, sizes = hf_scorer.pack_logprobs, []
 
-    def small_memory(model, sequences, *, pad_id):
-        sizes.append(len(sequences))
-        if len(sequences) > 2:
+    def small_memory(model, packed):
+        sizes.append(packed.layout.n_tokens)
+        if packed.layout.n_tokens > 200:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(model, sequences, pad_id=pad_id)
+        return real(model, packed)
 
-    monkeypatch.setattr(hf_scorer, "response_logprobs", small_memory)
-    for one, two in zip(scorer.score(groups), expected, strict=True):
-        assert [s.logprob for s in one] == pytest.approx([s.logprob for s in two], abs=1e-4)
-    assert sizes[0] > 2
-    assert min(sizes) <= 2
+    monkeypatch.setattr(hf_scorer, "pack_logprobs", small_memory)
+    assert flat(scorer.score(groups)) == pytest.approx(expected, abs=1e-4)
+    assert max(sizes) > 200
+    sizes.clear()
+    assert flat(scorer.score(groups)) == pytest.approx(expected, abs=1e-4)
+    assert max(sizes) < 2 * 200  # it begins smaller now
 
-    def no_memory(model, sequences, *, pad_id):
+    def no_memory(model, packed):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(hf_scorer, "response_logprobs", no_memory)
-    with pytest.raises(ValueError, match="out of memory with a single row"):
+    monkeypatch.setattr(hf_scorer, "pack_logprobs", no_memory)
+    with pytest.raises(ValueError, match="out of memory with a single response of"):
         scorer.score(groups)
+
+
+def test_another_runtime_error_is_not_taken_for_a_full_memory(chatml: ModelSpec, monkeypatch: pytest.MonkeyPatch):
+    def broken(model, packed):
+        raise RuntimeError("shapes do not match")
+
+    scorer = HfScorer(chatml, load_tokens(chatml))
+    monkeypatch.setattr(hf_scorer, "pack_logprobs", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        scorer.score(groups_of())
+
+
+def test_padded_batches_give_the_same_sums(spec: ModelSpec, monkeypatch: pytest.MonkeyPatch):
+    """What a model gets that packs do not fit."""
+    tokens = load_tokens(spec)
+    packed = HfScorer(spec, tokens)
+    assert packed.why_padded is None
+    monkeypatch.setattr(hf_scorer, "share_prompts", lambda model: "a test wants it so")
+    padded = HfScorer(spec, tokens, batch_tokens=150)
+    assert flat(padded.score(groups_of())) == pytest.approx(flat(packed.score(groups_of())), abs=1e-4)
+    assert padded.work.unique_tokens == packed.work.unique_tokens
+    assert packed.work.waste == 0.0
+    assert 0.0 < padded.work.waste < 0.9
+    assert packed.work.seconds > 0
+
+
+def test_a_cut_group_repeats_its_prompt_and_counts_it(chatml: ModelSpec):
+    tokens = load_tokens(chatml)
+    prompt = len(tokens.prompt_ids("Di"))
+    group = Judged(instruction="Di", responses=tuple(Response(text="", token_ids=(9,) * 41) for _ in range(4)))
+    scorer = HfScorer(chatml, tokens, batch_tokens=prompt + 80)
+    scorer.score([group])
+    assert scorer.work.unique_tokens == prompt + 4 * 40
+    assert scorer.work.processed_tokens == 2 * prompt + 4 * 40
+    assert scorer.work.waste == pytest.approx(prompt / (2 * prompt + 160))
+
+
+def test_per_token_terms_add_up(chatml: ModelSpec):
+    for row in HfScorer(chatml, load_tokens(chatml)).score(groups_of(), per_token=True):
+        for score in row:
+            assert score is not None
+            assert score.token_logprobs is not None
+            assert len(score.token_logprobs) == score.n_tokens
+            assert sum(score.token_logprobs) == pytest.approx(score.logprob, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(float("nan"), "that are no numbers"), (float("-inf"), "that are infinite")]
+)
+def test_broken_weights_are_named_with_the_prompt(chatml: ModelSpec, monkeypatch: pytest.MonkeyPatch, value, said):
+    def broken(model, packed):
+        return torch.full((len(packed.targets),), value)
+
+    scorer = HfScorer(chatml, load_tokens(chatml))
+    monkeypatch.setattr(hf_scorer, "pack_logprobs", broken)
+    group = Judged(instruction="Say it", responses=(Response(text="Hola"),), name="prompt 'p3' (es)")
+    with pytest.raises(ValueError, match=rf"{said} for response 0 to prompt 'p3' \(es\) \('Say it'\)") as caught:
+        scorer.score([group])
+    assert chatml.path in str(caught.value)
+
+
+def test_close_gives_the_model_back(chatml: ModelSpec):
+    scorer = HfScorer(chatml, load_tokens(chatml))
+    model = weakref.ref(scorer._model)
+    scorer.close()
+    gc.collect()
+    assert model() is None

@@ -1,6 +1,7 @@
 """The kernel, against a float64 loop over transformers' own logits, against TRL, and by token names."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,18 +10,23 @@ import pytest
 import torch
 from tests.support.families import FAMILIES, make_family, turn_end_of
 from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
     CohereConfig,
     CohereForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     GraniteConfig,
     GraniteForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
     PreTrainedModel,
 )
 
 from crossward.core.records import Response
-from crossward.engines.logprobs import response_logprobs, token_logprobs, verify_head
+from crossward.engines.logprobs import pack_logprobs, response_logprobs, share_prompts, token_logprobs, verify_head
 from crossward.engines.models import load_model
+from crossward.engines.packs import TokenGroup, pack
 from crossward.engines.protocols import ModelSpec
 from crossward.engines.tokens import ChatTokens, load_tokens
 
@@ -59,18 +65,18 @@ def test_equals_a_float64_loop_over_full_logits(family):
     _, model, tokens = family
     exact = copy.deepcopy(model).double()
     sequences = sequences_of(tokens)
-    ours = response_logprobs(model, sequences, pad_id=tokens.pad_id, chunk_rows=7)
+    ours = response_logprobs(model, sequences, pad_id=tokens.pad_id)
     for (logprob, n_tokens), (prompt, response) in zip(ours, sequences, strict=True):
         assert n_tokens == len(response)
         assert logprob == pytest.approx(slow_sum(exact, prompt, response), abs=1e-4)
 
 
-def test_does_not_depend_on_neighbours_order_chunks_or_padding_ids(family):
+def test_does_not_depend_on_neighbours_order_or_padding_ids(family):
     _, model, tokens = family
     sequences = sequences_of(tokens)
     together = response_logprobs(model, sequences, pad_id=tokens.pad_id)
     alone = [response_logprobs(model, [sequence], pad_id=tokens.pad_id)[0] for sequence in sequences]
-    backwards = response_logprobs(model, sequences[::-1], pad_id=5, chunk_rows=1)[::-1]
+    backwards = response_logprobs(model, sequences[::-1], pad_id=5)[::-1]
     for one, two, three in zip(together, alone, backwards, strict=True):
         assert one[0] == pytest.approx(two[0], abs=1e-4)
         assert one[0] == pytest.approx(three[0], abs=1e-4)
@@ -181,6 +187,88 @@ def test_families_that_scale_their_logits(name: str):
     assert logprob == pytest.approx(slow_sum(copy.deepcopy(model).double(), *sequence), abs=1e-4)
 
 
+def groups_of(tokens: ChatTokens) -> list[TokenGroup]:
+    """The same sequences as packs hold them: two prompts with four responses each."""
+    rows = sequences_of(tokens)
+    return [
+        TokenGroup(prompt=part[0][0], responses=tuple(response for _, response in part))
+        for part in (rows[: len(RESPONSES)], rows[len(RESPONSES) :])
+    ]
+
+
+def test_packs_give_the_sums_of_a_float64_loop(family):
+    """Whatever the family: sliding windows, capped scores, and a response of one token or none among the others."""
+    name, model, tokens = family
+    exact = copy.deepcopy(model).double()
+    shared = copy.deepcopy(model)
+    assert share_prompts(shared) is None, name
+    packed = pack(groups_of(tokens), torch.device("cpu"))
+    expected = [slow_sum(exact, prompt, response) for prompt, response in sequences_of(tokens)]
+    with torch.inference_mode():
+        quick = pack_logprobs(shared, packed)
+    kept = pack_logprobs(shared.requires_grad_(True), packed)
+    for values in (quick, kept.detach()):
+        sums = [float(part.double().sum()) for part in values.split(packed.lengths)]
+        assert sums == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_response_in_a_pack_feels_no_neighbour(family):
+    _, model, tokens = family
+    shared = copy.deepcopy(model)
+    share_prompts(shared)
+    groups = groups_of(tokens)
+    changed = [replace(groups[0], responses=(groups[0].responses[0], (9,) * 50, (8,), (7, 7))), groups[1]]
+    with torch.inference_mode():
+        first, second = (pack_logprobs(shared, pack(some, torch.device("cpu"))).double() for some in (groups, changed))
+    n = len(groups[0].responses[0])
+    assert torch.allclose(first[:n], second[:n], atol=1e-5)
+    last = sum(len(response) for response in groups[1].responses)
+    assert torch.allclose(first[-last:], second[-last:], atol=1e-5)
+
+
+def test_gradients_of_packs_are_those_of_single_sequences(family):
+    _, model, tokens = family
+    one, two = copy.deepcopy(model).requires_grad_(True), copy.deepcopy(model).requires_grad_(True)
+    share_prompts(one, training=True)
+    pack_logprobs(one, pack(groups_of(tokens), torch.device("cpu"))).sum().backward()
+    for prompt, response in sequences_of(tokens):
+        if response:
+            logits = two(input_ids=torch.tensor([[*prompt, *response]])).logits[0, len(prompt) - 1 : -1]
+            logits.log_softmax(-1).gather(-1, torch.tensor(response).unsqueeze(-1)).sum().backward()
+    largest = max(float(p.grad.abs().max()) for p in two.parameters() if p.grad is not None)
+    for ours, theirs in zip(one.parameters(), two.parameters(), strict=True):
+        assert ours.grad is not None
+        assert theirs.grad is not None
+        assert float((ours.grad - theirs.grad).abs().max()) < 1e-5 * largest
+
+
+@pytest.mark.parametrize("name", ["cohere", "granite", "gpt2"])
+def test_other_families_are_packed_too(name: str):
+    model = other_family(name)
+    expected = slow_sum(copy.deepcopy(model).double(), (3, 4, 5), (6, 7, 8, 9))
+    assert share_prompts(model) is None
+    group = TokenGroup(prompt=(3, 4, 5), responses=((9, 9), (6, 7, 8, 9)))
+    with torch.inference_mode():
+        values = pack_logprobs(model, pack([group], torch.device("cpu")))
+    assert float(values[2:].sum()) == pytest.approx(expected, abs=1e-4)
+
+
+def test_models_that_packs_do_not_fit_say_why_and_keep_their_attention():
+    torch.manual_seed(0)
+    mamba = MambaForCausalLM(
+        MambaConfig(vocab_size=60, hidden_size=32, num_hidden_layers=1, state_size=4, initializer_range=0.3)
+    ).eval()
+    assert share_prompts(mamba) is not None
+    bloom = BloomForCausalLM(
+        BloomConfig(vocab_size=60, hidden_size=32, n_layer=1, n_head=4, initializer_range=0.3)
+    ).eval()
+    before = bloom.config._attn_implementation
+    assert share_prompts(bloom) is not None  # ALiBi: positions stand in no argument
+    assert bloom.config._attn_implementation == before
+    ((logprob, _),) = response_logprobs(bloom, [((3, 4, 5), (6, 7, 8, 9))], pad_id=0)
+    assert logprob == pytest.approx(slow_sum(copy.deepcopy(bloom).double(), (3, 4, 5), (6, 7, 8, 9)), abs=1e-4)
+
+
 def test_verify_head_accepts_every_family(family):
     _, model, tokens = family
     verify_head(model, pad_id=tokens.pad_id)
@@ -199,7 +287,7 @@ def test_verify_head_refuses_an_unknown_change_of_logits():
 
 
 def test_bfloat16_logits_are_summed_in_higher_precision(tmp_path: Path):
-    """A bfloat16 sum near −300 has steps of 2; ours must equal the float64 sum of its own tokens."""
+    """A bfloat16 sum near −300 has steps of 2; ours is a float64 sum, and nearer to the truth than rounded logits."""
     folder = make_family("chatml", tmp_path)
     model = load_model(ModelSpec(path=str(folder), dtype="bfloat16", device="cpu"))
     verify_head(model, pad_id=0)
@@ -209,7 +297,14 @@ def test_bfloat16_logits_are_summed_in_higher_precision(tmp_path: Path):
     assert values.dtype == torch.float64
     assert total == sum(values.tolist())
     assert total < -300
+    exact = copy.deepcopy(model).double()
     with torch.no_grad():
-        logits = model(input_ids=torch.tensor([[*sequence[0], *sequence[1]]])).logits[0].double()
-    own = logits[9:-1].log_softmax(-1).gather(-1, torch.tensor(sequence[1]).unsqueeze(-1)).sum()
-    assert total == pytest.approx(float(own), abs=1e-3)
+        logits = model(input_ids=torch.tensor([[*sequence[0], *sequence[1]]])).logits[0, 9:-1]
+        hidden = model.base_model(input_ids=torch.tensor([[*sequence[0], *sequence[1]]])).last_hidden_state[0, 9:-1]
+        whole = exact.get_output_embeddings()(hidden.double())
+    targets = torch.tensor(sequence[1]).unsqueeze(-1)
+    rounded = logits.double().log_softmax(-1).gather(-1, targets).squeeze(-1)
+    true = whole.log_softmax(-1).gather(-1, targets).squeeze(-1)  # of the same hidden states, head unrounded
+    ours, theirs = (values - true).square().mean().sqrt(), (rounded - true).square().mean().sqrt()
+    assert float(ours) < 0.75 * float(theirs)
+    assert total == pytest.approx(float(true.sum()), abs=0.2)

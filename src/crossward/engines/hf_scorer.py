@@ -1,98 +1,168 @@
 """Scoring with transformers: groups in, log π(y|x) of every response out.
 
-Sequences of all groups are sorted by length and cut into batches of bounded padded size; the result of a response
-depends on nothing but its own tokens (in float32, to rounding). Knows one model; a reward needs two scorers.
+Groups go through the model as packs: the prompt of a group once, its responses behind it, nothing padded, up to a
+budget of tokens that fits the memory and is halved where it does not. Models whose attention packs cannot express
+(`why_padded` says why) get right-padded batches of like length instead. The result of a response depends on nothing
+but its own tokens (in float32, to rounding). Knows one model; a reward needs two scorers.
 """
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from crossward.core.records import ResponseLogprob
-from crossward.engines.logprobs import response_logprobs, verify_head
-from crossward.engines.models import in_portions, load_model, max_positions
-from crossward.engines.protocols import Advance, Judged, ModelSpec, no_progress
+from crossward.engines.logprobs import pack_logprobs, share_prompts, token_logprobs, verify_head
+from crossward.engines.models import is_out_of_memory, load_model, max_positions, tokens_in_memory
+from crossward.engines.packs import TokenGroup, halves, pack, portions
+from crossward.engines.protocols import Advance, Judged, ModelSpec, Work, no_progress
+from crossward.engines.timing import timed
 from crossward.engines.tokens import ChatTokens
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
-    """One response to score, and the place its result belongs to."""
-
-    group: int
-    place: int
-    prompt_ids: tuple[int, ...]
-    response_ids: tuple[int, ...]
-
-    @property
-    def length(self) -> int:
-        return len(self.prompt_ids) + len(self.response_ids)
+Place = tuple[int, int]  # group, response
 
 
 class HfScorer:
-    """protocols.Scorer over one transformers model. `batch_tokens` bounds rows x longest row of a batch."""
+    """protocols.Scorer over one transformers model.
 
-    def __init__(self, spec: ModelSpec, tokens: ChatTokens, *, batch_tokens: int = 8192) -> None:
+    `batch_tokens` bounds the tokens that go through the model at once; None: as many as the memory takes.
+    """
+
+    def __init__(self, spec: ModelSpec, tokens: ChatTokens, *, batch_tokens: int | None = None) -> None:
         self._model = load_model(spec)
         self._tokens = tokens
-        self._batch_tokens = batch_tokens
         self._name = spec.path
+        self._positions = max_positions(self._model.config)
         embeddings = self._model.get_input_embeddings()
         self._vocabulary_size = int(embeddings.weight.shape[0])  # pyright: ignore
         verify_head(self._model, pad_id=tokens.pad_id)
+        self.why_padded = share_prompts(self._model)
+        self._budget = batch_tokens or tokens_in_memory(self._model)
+        self.work = Work()
 
-    def score(self, groups: Sequence[Judged], *, advance: Advance = no_progress) -> list[tuple[ResponseLogprob, ...]]:
-        """log π(y|x) of every response (nats, summed over its tokens), in the groups' order."""
-        rows = self._rows(groups)
-        scores: dict[tuple[int, int], ResponseLogprob] = {}
-        for batch in _batches(rows, self._batch_tokens):
-            results = in_portions(batch, self._score_rows, describe=lambda row: f"{row.length} tokens long")
-            for row, result in zip(batch, results, strict=True):
-                scores[row.group, row.place] = result
-            advance(len(batch))
+    def score(
+        self, groups: Sequence[Judged], *, per_token: bool = False, advance: Advance = no_progress
+    ) -> list[tuple[ResponseLogprob | None, ...]]:
+        """log π(y|x) of every response (nats, summed over its tokens), in the groups' order; None: too long.
+
+        Raises ValueError for ids beyond the vocabulary and for log-probabilities that are no finite numbers.
+        """
+        asked = [self._token_group(index, group) for index, group in enumerate(groups)]
+        asked = [group for group in asked if group.responses]
+        self.work.unique_tokens += sum(group.unique_tokens for group in asked)
+        found: dict[Place, Tensor] = {}
+        for portion in self._portions(asked):
+            before = len(found)
+            self._score_portion(portion, found)
+            for place in [place for group in portion for place in group.places]:
+                self._require_finite(found[place], groups[place[0]], place[1])
+            advance(len(found) - before)
+        advance(sum(len(group.responses) for group in groups) - len(found))  # the too long ones
         return [
-            tuple(scores[index, place] for place in range(len(group.responses))) for index, group in enumerate(groups)
+            tuple(self._result(found.get((index, k)), per_token) for k in range(len(group.responses)))
+            for index, group in enumerate(groups)
         ]
 
-    def _score_rows(self, rows: Sequence[_Row]) -> list[ResponseLogprob]:
-        sequences = [(row.prompt_ids, row.response_ids) for row in rows]
-        values = response_logprobs(self._model, sequences, pad_id=self._tokens.pad_id)
-        if any(math.isnan(logprob) for logprob, _ in values):
-            raise ValueError(f"{self._name} gives log-probabilities that are no numbers: its weights are broken")
-        return [ResponseLogprob(logprob=logprob, n_tokens=n_tokens) for logprob, n_tokens in values]
+    def close(self) -> None:
+        """Give the model's memory back."""
+        del self._model
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
-    def _rows(self, groups: Sequence[Judged]) -> list[_Row]:
-        rows = []
-        for index, group in enumerate(groups):
-            prompt_ids = self._tokens.prompt_ids(group.instruction)
-            for place, response in enumerate(group.responses):
-                response_ids = self._tokens.response_ids(response)
-                row = _Row(group=index, place=place, prompt_ids=prompt_ids, response_ids=response_ids)
-                self._check(row, group.instruction)
-                rows.append(row)
-        return rows
+    def _token_group(self, index: int, group: Judged) -> TokenGroup:
+        """The ids of a group without the responses that do not fit into the model's context."""
+        prompt = self._tokens.prompt_ids(group.instruction)
+        kept: list[tuple[tuple[int, ...], Place]] = []
+        for k, response in enumerate(group.responses):
+            ids = self._tokens.response_ids(response)
+            if (largest := max((*prompt, *ids))) >= self._vocabulary_size:
+                raise ValueError(
+                    f"response {k} to {group.name} holds token id {largest}, but {self._name} knows ids below "
+                    f"{self._vocabulary_size}: score with the tokenizer of the model that sampled"
+                )
+            if self._positions is None or len(prompt) + len(ids) <= self._positions:
+                kept.append((ids, (index, k)))
+        return TokenGroup(
+            prompt=prompt, responses=tuple(ids for ids, _ in kept), places=tuple(place for _, place in kept)
+        )
 
-    def _check(self, row: _Row, instruction: str) -> None:
-        limit = max_positions(self._model.config)
-        if limit is not None and row.length > limit:
+    def _portions(self, groups: Sequence[TokenGroup]) -> Iterator[list[TokenGroup]]:
+        if self.why_padded is None:
+            yield from portions(groups, self._budget)
+        else:
+            yield from _like_lengths(groups, self._budget)
+
+    def _score_portion(self, groups: list[TokenGroup], found: dict[Place, Tensor]) -> None:
+        """One pack or padded batch; where memory runs out, its halves, and smaller ones from then on."""
+        try:
+            with timed(self.work, self._model.device):
+                values = self._packed(groups) if self.why_padded is None else self._padded(groups)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            values = None
+        if values is None:  # outside the handler: the traceback would keep the failed attempt's tensors alive
+            self._in_halves(groups, found)
+            return
+        found.update(zip((place for group in groups for place in group.places), values, strict=True))
+
+    def _in_halves(self, groups: list[TokenGroup], found: dict[Place, Tensor]) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        tokens = sum(group.unique_tokens for group in groups)
+        parts = halves(groups)
+        if parts is None:
             raise ValueError(
-                f"response {row.place} to {instruction[:60]!r} is too long for {self._name}: {len(row.prompt_ids)} "
-                f"prompt + {len(row.response_ids)} response tokens, the model takes {limit}; shorten or leave it out"
+                f"out of memory with a single response of {tokens} tokens, its prompt included: use a larger or "
+                "another device"
             )
-        if (largest := max((*row.prompt_ids, *row.response_ids))) >= self._vocabulary_size:
+        self._budget = min(self._budget, max(tokens // 2, 1))
+        for part in parts:
+            self._score_portion(part, found)
+
+    def _packed(self, groups: Sequence[TokenGroup]) -> list[Tensor]:
+        packed = pack(groups, self._model.device)
+        with torch.inference_mode():
+            values = pack_logprobs(self._model, packed).double().cpu()
+        self.work.processed_tokens += packed.layout.n_tokens
+        return list(values.split(packed.lengths))
+
+    def _padded(self, groups: Sequence[TokenGroup]) -> list[Tensor]:
+        sequences = [(group.prompt, response) for group in groups for response in group.responses]
+        values = token_logprobs(self._model, sequences, pad_id=self._tokens.pad_id)
+        longest = max(len(prompt) + len(response) for prompt, response in sequences) - 1
+        self.work.processed_tokens += longest * len(sequences)
+        return values
+
+    def _require_finite(self, values: Tensor, group: Judged, k: int) -> None:
+        if not bool(values.isfinite().all()):
+            kind = "that are no numbers" if bool(values.isnan().any()) else "that are infinite"
             raise ValueError(
-                f"response {row.place} to {instruction[:60]!r} holds token id {largest}, but {self._name} knows ids "
-                f"below {self._vocabulary_size}: score with the tokenizer of the model that sampled"
+                f"{self._name} gives log-probabilities {kind} for response {k} to {group.name} "
+                f"({group.instruction[-60:]!r}): its weights are broken or overflow in this dtype"
             )
 
+    def _result(self, values: Tensor | None, per_token: bool) -> ResponseLogprob | None:
+        if values is None:
+            return None
+        terms = tuple(values.tolist()) if per_token else None
+        return ResponseLogprob(logprob=float(values.sum()), n_tokens=len(values), token_logprobs=terms)
 
-def _batches(rows: Sequence[_Row], batch_tokens: int) -> Iterator[list[_Row]]:
-    """Longest first, so that memory runs out at the beginning or never; ties in the given order."""
-    batch: list[_Row] = []
-    for row in sorted(rows, key=lambda row: -row.length):
-        if batch and (len(batch) + 1) * batch[0].length > batch_tokens:
+
+def _like_lengths(groups: Sequence[TokenGroup], budget: int) -> Iterator[list[TokenGroup]]:
+    """Single responses for padded batches, longest first, so that memory runs out at the beginning or never."""
+    single = [
+        TokenGroup(prompt=group.prompt, responses=(response,), places=(place,))
+        for group in groups
+        for response, place in zip(group.responses, group.places, strict=True)
+    ]
+    batch: list[TokenGroup] = []
+    longest = 0
+    for row in sorted(single, key=lambda row: -row.unique_tokens):
+        if batch and (len(batch) + 1) * longest > budget:
             yield batch
             batch = []
+        longest = longest if batch else row.unique_tokens
         batch.append(row)
     if batch:
         yield batch

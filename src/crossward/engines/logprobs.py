@@ -1,8 +1,8 @@
 """Log-probabilities of given response tokens: the one numeric kernel that rewards rest on.
 
-Sequences in, per-token log-probabilities out. The output head is applied to the positions that predict a response
-token and to no other, in chunks, so that no batch x length x vocabulary tensor exists. Logits become float32 before
-the log-softmax, sums are float64. Knows no text and no tokenizer.
+Sequences in, per-token log-probabilities out, two ways: packs (every prompt once, nothing padded), and right-padded
+batches for models that packs do not fit. The output head is applied to the positions that predict a response token and
+to no other. Sums are float64. Knows no text and no tokenizer.
 """
 
 import inspect
@@ -13,37 +13,36 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from crossward.engines.models import text_config
+from crossward.engines.heads import Head, head_of, target_logprobs
+from crossward.engines.models import max_positions, text_config
+from crossward.engines.packs import Pack, TokenGroup, pack
+from crossward.engines.shared_attention import NAME, Unsupported
 
 TokenSequence = tuple[Sequence[int], Sequence[int]]  # prompt ids, response ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parts:
-    """A causal model taken apart: hidden states, output head, and what its family does to the logits afterwards."""
+    """A causal model taken apart: hidden states and output head."""
 
     decoder: nn.Module
-    head: nn.Module
-    scale: float
-    softcap: float | None
+    head: Head
     takes_position_ids: bool
     device: torch.device
 
 
 def response_logprobs(
-    model: PreTrainedModel, sequences: Sequence[TokenSequence], *, pad_id: int, chunk_rows: int = 512
+    model: PreTrainedModel, sequences: Sequence[TokenSequence], *, pad_id: int
 ) -> list[tuple[float, int]]:
     """(log π(y|x), number of tokens) of every sequence, in nats: Σ_t log π(y_t | prompt, y_<t) over all response ids.
 
     All sequences go through the model as one right-padded batch. A response of no tokens gives (0.0, 0).
     """
-    values = token_logprobs(model, sequences, pad_id=pad_id, chunk_rows=chunk_rows)
+    values = token_logprobs(model, sequences, pad_id=pad_id)
     return [(float(row.sum()), len(row)) for row in values]
 
 
-def token_logprobs(
-    model: PreTrainedModel, sequences: Sequence[TokenSequence], *, pad_id: int, chunk_rows: int = 512
-) -> list[Tensor]:
+def token_logprobs(model: PreTrainedModel, sequences: Sequence[TokenSequence], *, pad_id: int) -> list[Tensor]:
     """log π(y_t | prompt, y_<t) for each response token: a float64 CPU tensor [response length] per sequence."""
     assert all(len(prompt) > 0 for prompt, _ in sequences), "the first response token needs a token before it"
     filled = [(index, prompt, response) for index, (prompt, response) in enumerate(sequences) if len(response) > 0]
@@ -57,13 +56,56 @@ def token_logprobs(
         rows = [row for row, (_, _, response) in enumerate(filled) for _ in response]
         positions = [len(prompt) - 1 + t for _, prompt, response in filled for t in range(len(response))]
         targets = torch.tensor([token for _, _, response in filled for token in response], device=parts.device)
-        predictors = hidden[rows, positions]  # [response tokens of the batch, hidden]
-        chunks = zip(predictors.split(chunk_rows), targets.split(chunk_rows), strict=True)
-        values = torch.cat([_chunk_logprobs(parts, states, tokens) for states, tokens in chunks]).double().cpu()
+        values = target_logprobs(parts.head, hidden[rows, positions], targets).double().cpu()
     lengths = [len(response) for _, _, response in filled]
     for (index, _, _), row in zip(filled, values.split(lengths), strict=True):
         result[index] = row
     return result
+
+
+def pack_logprobs(model: PreTrainedModel, packed: Pack) -> Tensor:
+    """log π of every target of a pack, float32 [targets], on the model's device; differentiable outside no_grad.
+
+    The model's attention must be shared_attention.NAME (`share_prompts`).
+    """
+    parts = _take_apart(model)
+    hidden = parts.decoder(
+        input_ids=packed.input_ids, position_ids=packed.position_ids, use_cache=False, layout=packed.layout
+    ).last_hidden_state
+    return target_logprobs(parts.head, hidden[0, packed.predictors], packed.targets)
+
+
+def share_prompts(model: PreTrainedModel, *, training: bool = False) -> str | None:
+    """Switch a model's attention to packs, if packs give the model's own log-probabilities; else say why they do not.
+
+    Compared on random ids in two groups of responses of unequal length, longer than small sliding windows, with the
+    attention that the model came with. Where they differ, it keeps that attention. `training` looks at what is
+    computed when gradients are kept.
+    """
+    config = text_config(model.config)
+    kinds = {str(kind) for kind in _list(config.get("layer_types"))}
+    if odd := sorted(kinds - {"full_attention", "sliding_attention"}):
+        return f"it has layers of {', '.join(odd)}"
+    if config.get("attention_chunk_size") is not None:
+        return "its attention is cut into chunks"
+    before = str(model.config._attn_implementation)
+    groups = _random_groups(_vocabulary_size(model), max_positions(model.config) or 180)
+    sequences = [(group.prompt, response) for group in groups for response in group.responses]
+    expected = token_logprobs(model, sequences, pad_id=0)
+    try:
+        model.set_attn_implementation(NAME)
+        packed = pack(groups, model.device)
+        with torch.enable_grad() if training else torch.inference_mode():
+            found = pack_logprobs(model, packed).detach().double().cpu().split(packed.lengths)
+    except (Unsupported, ValueError, TypeError, RuntimeError, IndexError) as error:
+        model.set_attn_implementation(before)
+        return str(error).splitlines()[0]
+    difference = max(float((ours - theirs).abs().max()) for ours, theirs in zip(found, expected, strict=True))
+    largest = max(float(values.abs().max()) for values in expected)
+    if not difference <= (1e-4 if model.dtype == torch.float32 else 0.05) * max(1.0, largest):
+        model.set_attn_implementation(before)
+        return f"packed log-probabilities differ from its own by {difference:.3g} nats"
+    return None
 
 
 def verify_head(model: PreTrainedModel, *, pad_id: int, length: int = 12) -> None:
@@ -74,11 +116,9 @@ def verify_head(model: PreTrainedModel, *, pad_id: int, length: int = 12) -> Non
     """
     parts = _take_apart(model)
     generator = torch.Generator().manual_seed(0)
-    vocabulary = text_config(model.config)["vocab_size"]
-    assert isinstance(vocabulary, int)
-    ids = torch.randint(vocabulary, (2, length), generator=generator)
+    ids = torch.randint(_vocabulary_size(model), (2, length), generator=generator)
     sequences = [(row[:3].tolist(), row[3:stop].tolist()) for row, stop in zip(ids, (length, length - 4), strict=True)]
-    ours = token_logprobs(model, sequences, pad_id=pad_id, chunk_rows=4)
+    ours = token_logprobs(model, sequences, pad_id=pad_id)
     for values, (prompt, response) in zip(ours, sequences, strict=True):
         with torch.inference_mode():
             logits = model(input_ids=torch.tensor([prompt + response], device=parts.device)).logits[0].float().cpu()
@@ -95,28 +135,16 @@ def verify_head(model: PreTrainedModel, *, pad_id: int, length: int = 12) -> Non
 
 
 def _take_apart(model: PreTrainedModel) -> _Parts:
-    head = model.get_output_embeddings()
+    head = head_of(model)
     decoder = model.base_model
-    if head is None or decoder is model:
+    if decoder is model:
         raise ValueError(f"model type {model.config.model_type} is no decoder with an output head: use a causal model")
-    config = text_config(model.config)
-    softcap = config.get("final_logit_softcapping")
     return _Parts(
         decoder=decoder,
         head=head,
-        # Cohere multiplies its logits, Granite divides them, Falcon-H1 multiplies them under another name.
-        scale=_number(config, "logit_scale")
-        * _number(config, "lm_head_multiplier")
-        / _number(config, "logits_scaling"),
-        softcap=float(softcap) if isinstance(softcap, int | float) else None,
         takes_position_ids="position_ids" in inspect.signature(decoder.forward).parameters,
         device=model.device,
     )
-
-
-def _number(config: dict[str, object], key: str) -> float:
-    value = config.get(key)
-    return float(value) if isinstance(value, int | float) else 1.0
 
 
 def _hidden_states(parts: _Parts, sequences: Sequence[TokenSequence], pad_id: int) -> Tensor:
@@ -132,10 +160,24 @@ def _hidden_states(parts: _Parts, sequences: Sequence[TokenSequence], pad_id: in
     return output.last_hidden_state
 
 
-def _chunk_logprobs(parts: _Parts, hidden: Tensor, targets: Tensor) -> Tensor:
-    """hidden [tokens, hidden], targets [tokens] -> float32 [tokens]."""
-    logits = parts.head(hidden).float() * parts.scale
-    if parts.softcap is not None:
-        logits = parts.softcap * torch.tanh(logits / parts.softcap)
-    chosen = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-    return chosen - logits.logsumexp(-1)
+def _random_groups(vocabulary: int, longest: int) -> list[TokenGroup]:
+    """Two groups in which a wrong position, mask or neighbour shows; the longest sequence has at most 180 tokens."""
+    generator = torch.Generator().manual_seed(0)
+
+    def ids(n: int) -> tuple[int, ...]:
+        return tuple(torch.randint(vocabulary, (min(n, longest // 2),), generator=generator).tolist())
+
+    return [
+        TokenGroup(prompt=ids(7), responses=(ids(5), ids(1), ids(40))),
+        TokenGroup(prompt=ids(30), responses=(ids(2), ids(150), ids(9))),
+    ]
+
+
+def _vocabulary_size(model: PreTrainedModel) -> int:
+    size = text_config(model.config)["vocab_size"]
+    assert isinstance(size, int)
+    return size
+
+
+def _list(value: object) -> list[object]:
+    return list(value) if isinstance(value, list | tuple) else []

@@ -98,6 +98,23 @@ class Training:
         return math.ceil(math.ceil(n_pairs / self.batch_size) * self.epochs)
 
 
+@dataclass(slots=True, kw_only=True)
+class Work:
+    """What a scorer did: tokens that had to go through the model, tokens that went, and the seconds it took there.
+
+    A prompt that a group shares has to go through once. More went where rows were padded or a prompt was repeated.
+    """
+
+    unique_tokens: int = 0
+    processed_tokens: int = 0
+    seconds: float = 0.0
+
+    @property
+    def waste(self) -> float:
+        """The share of processed tokens that were not needed, 0 to 1."""
+        return 1.0 - self.unique_tokens / self.processed_tokens if self.processed_tokens else 0.0
+
+
 class Sampler(Protocol):
     def sample(
         self, prompts: Sequence[Prompt], sampling: Sampling, *, advance: Advance = no_progress
@@ -111,6 +128,8 @@ class Sampler(Protocol):
 
 
 class Scorer(Protocol):
+    work: Work
+
     def score(
         self, groups: Sequence[Judged], *, per_token: bool = False, advance: Advance = no_progress
     ) -> list[tuple[ResponseLogprob | None, ...]]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from crossward.core.records import Response, ResponseLogprob
 from crossward.engines.logprobs import token_logprobs, verify_head
 from crossward.engines.models import load_model
-from crossward.engines.protocols import Advance, Judged, ModelSpec, no_progress
+from crossward.engines.protocols import Advance, Judged, ModelSpec, Work, no_progress
 from crossward.engines.tokens import ChatTokens
 
 BATCH_PROMPTS = 3  # paper: batches of 3 consecutive prompts, the same candidate of each
@@ -24,16 +24,25 @@ class PublishedScorer:
         self._model = load_model(spec)
         self._tokens = tokens
         verify_head(self._model, pad_id=tokens.pad_id)
+        self.work = Work()  # not counted: what it does is given
 
-    def score(self, groups: Sequence[Judged], *, advance: Advance = no_progress) -> list[tuple[ResponseLogprob, ...]]:
+    def score(
+        self, groups: Sequence[Judged], *, per_token: bool = False, advance: Advance = no_progress
+    ) -> list[tuple[ResponseLogprob | None, ...]]:
         """The published "log_probs" of every response; `n_tokens` is the response with its end of turn."""
-        scores: list[tuple[ResponseLogprob, ...]] = []
+        if per_token:
+            raise ValueError("the published scorer gives no values per token: leave compatibility at none")
+        scores: list[tuple[ResponseLogprob | None, ...]] = []
         for start in range(0, len(groups), BATCH_PROMPTS):
             batch = groups[start : start + BATCH_PROMPTS]
             candidates = [self._column(batch, k) for k in range(max(len(group.responses) for group in batch))]
             scores += [tuple(candidates[k][i] for k in range(len(g.responses))) for i, g in enumerate(batch)]
             advance(sum(len(group.responses) for group in batch))
         return scores
+
+    def close(self) -> None:
+        """Give the model's memory back."""
+        del self._model
 
     def _column(self, batch: Sequence[Judged], k: int) -> list[ResponseLogprob]:
         """Candidate k of every prompt of one batch; a prompt without that many candidates gets a placeholder."""

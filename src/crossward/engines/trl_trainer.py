@@ -1,14 +1,13 @@
 """Training with TRL's DPOTrainer: DPO + NLL per sequence over a reference that comes by value.
 
-The subclass below is what the library obliges to: TRL tokenises text, loads or derives a reference, and normalises its
-NLL over the tokens of a micro-batch. Here token ids come in, the reference's log-probabilities come with the pairs (so
-any checkpoint can be the reference, and none is in memory), and the loss is core/losses.py. Knows no runs.
+The subclass in trl_pairs.py is what the library obliges to. Here token ids come in, the reference's log-probabilities
+come with the pairs (so any checkpoint can be the reference, and none is in memory), and what comes out is a checkpoint
+that appears whole. Knows no runs.
 """
 
 import copy
 import errno
 import json
-import math
 import os
 import shutil
 import time
@@ -22,16 +21,16 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from safetensors import SafetensorError
-from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.trainer_callback import PrinterCallback
-from trl import DPOConfig, DPOTrainer
+from trl import DPOConfig
 
-from crossward.core.losses import dpo_loss, nll_per_sequence
+from crossward.engines.logprobs import share_prompts
 from crossward.engines.models import DTYPES, base_spec, load_model, resolve_device
 from crossward.engines.protocols import Advance, Lora, ModelSpec, Training, TrainingPair, no_progress
 from crossward.engines.tokens import ChatTokens
 from crossward.engines.trl_callbacks import Journal, SaveByTheClock, Steps
+from crossward.engines.trl_pairs import PairTrainer, accept_packs, pair_collator
 
 SAVE_SECONDS = 600.0  # how much training a killed run loses at most
 
@@ -85,20 +84,25 @@ class TrlTrainer:
             "seconds": round(time.monotonic() - started, 3),
         }
 
-    def _trainer(self, rows: list[dict[str, Any]], training: Training, work: Path, metrics: Path) -> "_PairTrainer":
+    def _trainer(self, rows: list[dict[str, Any]], training: Training, work: Path, metrics: Path) -> PairTrainer:
         torch.manual_seed(training.seed)  # a new adapter's weights are drawn before TRL sets its own seed
         model = _trainable(self._spec, training.lora)
+        base = cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
+        packs = share_prompts(base, training=True) is None
         device = resolve_device(self._spec.device)
         if device.type == "cuda" and (device.index or 0) > 0:
             raise ValueError(f"training runs on the first visible GPU, got {device}: set CUDA_VISIBLE_DEVICES instead")
-        trainer = _PairTrainer(
+        trainer = PairTrainer(
             model=model,
             args=_arguments(training, len(rows), work, device, bf16=self._spec.dtype == "bfloat16"),
             train_dataset=Dataset.from_list(rows),
             # TRL sets pad tokens on what it is given; the checkpoint keeps the tokenizer that it came with.
             processing_class=copy.deepcopy(self._tokens.tokenizer),
+            data_collator=pair_collator if packs else None,
             callbacks=[Journal(metrics), SaveByTheClock(self._save_seconds)],
         )
+        if packs:
+            accept_packs(base)
         trainer.remove_callback(PrinterCallback)  # the journal keeps every step; nothing is talked into the terminal
         trainer.nll_weight = training.nll_weight
         if isinstance(model, PeftModel) and "ref" in model.peft_config:
@@ -116,82 +120,6 @@ class TrlTrainer:
         model.save_pretrained(str(whole), safe_serialization=True)
         self._tokens.tokenizer.save_pretrained(str(whole))
         whole.replace(output)
-
-
-class _PairTrainer(DPOTrainer):
-    """DPOTrainer on token ids with explicit reference log-probabilities and the NLL per sequence."""
-
-    nll_weight: float = 0.0
-
-    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        return dataset  # the rows are token ids already
-
-    def _precompute_ref_logps(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        return dataset  # the rows hold the reference's log-probabilities already
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        return None
-
-    def _compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False) -> Any:
-        """core/losses.dpo_nll_loss of one micro-batch, scaled so that every pair of a step weighs the same."""
-        labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
-        outputs = model(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            use_cache=False,
-            labels=labels,
-            fused_lm_head=True,
-        )
-        chosen, rejected = outputs.log_probs.float().sum(-1).chunk(2)  # [pairs] each; 0 outside the responses
-        n_chosen_tokens = inputs["completion_mask"].chunk(2)[0].sum(-1)
-        reference = inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]
-        preference = dpo_loss(chosen, rejected, *reference, beta=self.beta)
-        nll = nll_per_sequence(chosen, n_chosen_tokens)
-        share = self._share(len(chosen))
-        self._note(chosen, rejected, *reference, preference=preference, nll=nll, share=share)
-        loss = (preference + self.nll_weight * nll).mean() * share
-        return (loss, outputs) if return_outputs else loss
-
-    def _share(self, pairs: int) -> float:
-        """Weight of a micro-batch in its step: the Trainer averages micro-batches, the method averages pairs."""
-        if self.args.world_size > 1:
-            return 1.0
-        assert isinstance(self.train_dataset, Dataset)
-        batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        steps = math.ceil(len(self.train_dataset) / batch)
-        in_step = min(batch, len(self.train_dataset) - self.state.global_step % steps * batch)
-        return pairs / in_step * self.current_gradient_accumulation_steps
-
-    def _note(
-        self,
-        chosen: Tensor,
-        rejected: Tensor,
-        reference_chosen: Tensor,
-        reference_rejected: Tensor,
-        *,
-        preference: Tensor,
-        nll: Tensor,
-        share: float,
-    ) -> None:
-        """What a step logs besides its loss: both terms apart, rewards (β·log-ratio), log-probabilities (nats).
-
-        TRL averages what is noted over the micro-batches; `share` makes that a mean over the step's pairs.
-        """
-        rewards = self.beta * (chosen - reference_chosen), self.beta * (rejected - reference_rejected)
-        values = {
-            "dpo_loss": preference,
-            "nll_loss": nll,
-            "rewards/chosen": rewards[0],
-            "rewards/rejected": rewards[1],
-            "rewards/margins": rewards[0] - rewards[1],
-            "rewards/accuracies": (rewards[0] > rewards[1]).float(),
-            "logps/chosen": chosen,
-            "logps/rejected": rejected,
-        }
-        for name, value in values.items():
-            # Not gather_for_metrics: with micro-batches read ahead it cuts each of an epoch's last step to the last.
-            gathered = self.accelerator.gather(value.detach())
-            self._metrics["train"][name].append(cast(Tensor, gathered).mean().item() * share)
 
 
 @contextmanager
@@ -284,6 +212,7 @@ def _arguments(training: Training, n_pairs: int, work: Path, device: torch.devic
         save_total_limit=1,
         report_to="none",
         disable_tqdm=True,
+        use_cache=True,  # goes into the saved configuration; no forward of ours uses a cache
     )
 
 
