@@ -2,9 +2,9 @@
 
     python benchmarks/scoring.py [--data PATH] [--model FOLDER] [--dtype float32|bfloat16 …] [--sides …] [--groups 12]
 
-- published: batches of 3 consecutive prompts, one candidate index at a time, right padding, float32 log-softmax over the
-  full vocabulary of every position. Its quirks (lost first token, forced end of turn) are left out, so that both sides
-  compute the same numbers; the largest difference is printed.
+- published: batches of 3 consecutive prompts, one candidate index at a time, right padding, float32 log-softmax over
+  the full vocabulary of every position. Its quirks (lost first token, forced end of turn) are left out, so that both
+  sides compute the same numbers; the largest difference is printed.
 - trl: DPOTrainer.compute_ref_log_probs on the same responses, two at a time (chosen and rejected of a pair).
 - limit: 2 x parameters x unique tokens (prompt once, responses) at the matrix-product rate measured in the same run.
 
@@ -60,7 +60,8 @@ def compare(spec: ModelSpec, data: Path | None, sides: Sequence[str], n: int) ->
     waste = 1 - unique / (scorer.work.processed_tokens - before[1])
     rate = matrix_rate(model.dtype, model.device)
     limit = 2 * parameters * unique / rate
-    print(f"\n{spec.dtype}: {len(groups)} groups, {sum(len(g.responses) for g in groups)} responses, {unique} unique tokens")
+    responses = sum(len(group.responses) for group in groups)
+    print(f"\n{spec.dtype}: {len(groups)} groups, {responses} responses, {unique} unique tokens")
     print(f"{'crossward':12} {seconds:8.1f} s  {unique / seconds:8.0f} tokens/s  padding and repeats {waste:.1%}")
     print(f"{'limit':12} {limit:8.1f} s  at {rate / 1e9:.0f} GFLOP/s: crossward takes {seconds / limit:.2f}x the limit")
     procedures: dict[str, Callable[[Sequence[Judged]], Sums]] = {

@@ -1,4 +1,4 @@
-"""The real model that benchmarks run on: SmolLM2-135M-Instruct out of a Python package, made once (runs/bench-model)."""
+"""The real model of the benchmarks: SmolLM2-135M-Instruct out of a Python package, made once (runs/bench-model)."""
 
 import importlib.util
 from pathlib import Path
