@@ -41,7 +41,7 @@ def test_the_verbs_work_one_after_the_other_file_in_file_out(tmp_path: Path, cap
     called = call(
         capsys, "sample", "--policy", policy, "--dtype", "float32", "--device", "cpu", "--language", "es",
         "--input", prompts / "es.jsonl", "--english", prompts / "en.jsonl", "--output", groups,
-        "--n", 4, "--temperature", 1.0, "--max-new-tokens", 96, "--json",
+        "--n", 4, "--temperature", 1.0, "--max-new-tokens", 96, "--engine", "transformers", "--json",
     )  # fmt: skip
     assert called.code == 0, called.err
     counts = json.loads(called.out)["languages"]["es"]
@@ -153,3 +153,23 @@ def test_control_c_says_how_to_resume_and_resuming_works(tmp_path: Path):
     assert again.returncode == 0, talk
     assert first_shard.read_bytes() == kept
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["sample"]["n"] == 12
+
+
+@pytest.mark.parametrize(
+    ("verb", "place", "sentence"),
+    [
+        ("score", "crossward.pipeline.resumable.score_file", "what was finished is kept; run the same command again"),
+        ("pair", "crossward.pipeline.standalone.pair_file", "stopped before the output was written"),
+    ],
+)
+def test_ctrl_c_says_which_verbs_continue(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: str, place: str, sentence: str
+):
+    def stopped(*arguments: object, **settings: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, stopped)
+    models = ("--policy", "p", "--reference", "r") if verb == "score" else ()
+    called = call(capsys, verb, *models, "--input", "x.jsonl", "--output", "y.jsonl")
+    assert called.code == 2
+    assert sentence in called.sentence

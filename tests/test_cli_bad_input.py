@@ -295,7 +295,7 @@ def test_what_is_not_there(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_groups_that_cannot_be_scored_name_their_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_groups_that_cannot_be_scored_are_named_or_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     policy = make_family("chatml", tmp_path / "policy")
     group = {"id": "1", "language": "xq", "instruction": "Di.", "english_instruction": "Say.", "responses": ["a", "b"]}
     path = tmp_path / "groups.jsonl"
@@ -305,10 +305,11 @@ def test_groups_that_cannot_be_scored_name_their_line(tmp_path: Path, capsys: py
     assert called.code == 2
     assert f"{path}: unknown language code 'xq'" in called.sentence
     path.write_text(json.dumps(group | {"language": "es", "responses": ["a" * 4000, "b"]}) + "\n")
-    called = call(capsys, "score", *models, "--input", path, "--output", tmp_path / "scored.jsonl")
-    assert called.code == 2
-    assert "512" in called.sentence
     assert not (tmp_path / "scored.jsonl").exists()
+    called = call(capsys, "score", *models, "--input", path, "--output", tmp_path / "scored.jsonl", "--json")
+    assert called.code == 0
+    counts = json.loads(called.out)["languages"]["es"]
+    assert (counts["responses"], counts["too_long"]) == (1, 1), "left out, counted, never cut"
 
 
 def test_weights_that_are_no_numbers_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

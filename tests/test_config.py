@@ -58,6 +58,9 @@ def test_prompts_name_a_source_per_language():
         ({"models": {"policy": "p"}}, r"missing key 'models.reference'"),
         ({"train": {"batch_size": 6, "micro_batch_size": 4}}, r"train: batch_size must be a multiple .* 6 and 4"),
         ({"reward": {"view": "translated"}}, r"reward.view: .*'crosslingual' or 'multilingual'.*got 'translated'"),
+        ({"pair": {"min_margin": -1}}, r"pair.min_margin: expected a number of nats, 0 or more, or 'auto' .*got -1"),
+        ({"pair": {"min_margin": "car"}}, r"pair.min_margin: expected a number of nats.*got 'car'"),
+        ({"pair": {"min_margin": "auto"}, "score": {"noise_sample": 0}}, r"'auto'.*score.noise_sample"),
     ],
 )
 def test_mistakes_are_one_sentence(changes: dict[str, Any], sentence: str):

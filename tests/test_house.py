@@ -17,7 +17,9 @@ ROOMS = {
     "pipeline": {"core", "engines", "store", "config"},
     "tinyworld": {"core", "engines", "store", "config", "pipeline", "console"},
     "console": {"engines"},
-    "cli": {"core", "engines", "store", "config", "pipeline", "console"},
+    "cli": {"core", "engines", "store", "config", "pipeline", "console", "cli_options", "cli_diagnose"},
+    "cli_diagnose": {"core", "engines", "pipeline", "console", "cli_options"},
+    "cli_options": set(),
     "__main__": {"cli"},
     "__init__": {"core", "engines", "pipeline"},
 }

@@ -9,13 +9,33 @@ import typer
 from typer.core import TyperGroup
 
 from crossward import console
+from crossward.cli_diagnose import diagnose, show_noise
+from crossward.cli_options import (
+    BaseUrl,
+    Compatibility,
+    Device,
+    Engine,
+    Input,
+    Json,
+    KeyEnv,
+    Output,
+    Overrides,
+    Policy,
+    Precision,
+    Recipe,
+    Reference,
+    Run,
+    Served,
+    Trust,
+)
 
 
 class _Guarded(TyperGroup):
     """Verbs whose errors are told by console.guarded: one sentence and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        resumes = sys.argv[1:2] == ["run"]  # the other verbs write their output at the end, in one step
+        # The other verbs write their output at the end, in one step.
+        resumes = sys.argv[1:2] in (["run"], ["sample"], ["score"])
         if code := console.guarded(lambda: super(_Guarded, self).invoke(ctx), again=_command_line(), resumes=resumes):
             raise typer.Exit(code)
 
@@ -23,21 +43,6 @@ class _Guarded(TyperGroup):
 app = typer.Typer(
     cls=_Guarded, no_args_is_help=True, add_completion=True, rich_markup_mode=None, pretty_exceptions_enable=False
 )
-
-Recipe = Annotated[Path, typer.Argument(help="A YAML recipe, for instance recipes/smollm2.yaml.", show_default=False)]
-Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides: section.key=value.", show_default=False)]
-Run = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
-Input = Annotated[Path, typer.Option("--input", help="File to read.", show_default=False)]
-Output = Annotated[Path, typer.Option("--output", help="File to write.", show_default=False)]
-Policy = Annotated[str, typer.Option(help="The aligned model: a folder or a hub name.", show_default=False)]
-Reference = Annotated[str, typer.Option(help="The model it was aligned from.", show_default=False)]
-Precision = Annotated[Literal["float32", "bfloat16"], typer.Option(help="Weights of both models.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON summary on stdout.")]
-Compatibility = Annotated[
-    Literal["none", "published"], typer.Option(help="published: with the quirks of the published code.")
-]
-Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Let the checkpoint run its own code.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -98,9 +103,9 @@ def check(recipe: Recipe, overrides: Overrides = None, json: Json = False) -> No
 
 @app.command()
 def sample(
-    policy: Policy,
     input: Input,
     output: Output,
+    policy: Annotated[str | None, typer.Option(help="The model; with openai the checkpoint that is served.")] = None,
     language: Annotated[str | None, typer.Option(help="Language of the prompts, where the rows do not say.")] = None,
     english: Annotated[Path | None, typer.Option(help="The English twins, joined by id.")] = None,
     id_field: Annotated[str, typer.Option(help="Field that holds the id.")] = "id",
@@ -110,7 +115,15 @@ def sample(
     top_p: Annotated[float, typer.Option(min=0.01, max=1.0)] = 1.0,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 2400,
     seed: int = 42,
-    batch_rows: Annotated[int, typer.Option(min=1, help="Responses generated at once.")] = 64,
+    engine: Annotated[
+        Literal["auto", "transformers", "vllm", "openai"],
+        typer.Option(help="auto: vLLM where it is installed for the device; openai: a server."),
+    ] = "auto",
+    base_url: BaseUrl = None,
+    model: Served = None,
+    api_key_env: KeyEnv = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="openai: requests at once.")] = 32,
+    batch_rows: Annotated[int, typer.Option(min=1, help="transformers: responses generated at once.")] = 64,
     dtype: Precision = "bfloat16",
     device: Device = "auto",
     trust_remote_code: Trust = False,
@@ -121,15 +134,20 @@ def sample(
     Example: crossward sample --policy P --input es.jsonl --english en.jsonl --language es --output groups.jsonl
     """
     from crossward.engines.protocols import ModelSpec, Sampling
-    from crossward.pipeline.standalone import read_prompts, sample_file
+    from crossward.pipeline.choose import endpoint_of, resolved
+    from crossward.pipeline.resumable import sample_file
+    from crossward.pipeline.standalone import read_prompts
 
+    spec = ModelSpec(path=policy or "", dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     prompts = read_prompts(
         input, language=language, english=english, id_field=id_field, instruction_field=instruction_field
     )
     summary = sample_file(
         prompts,
         output,
-        policy=ModelSpec(path=policy, dtype=dtype, device=device, trust_remote_code=trust_remote_code),
+        policy=spec if policy else None,
+        engine=resolved(engine, device),
+        endpoint=endpoint_of(engine, base_url, model, api_key_env, concurrency),
         sampling=Sampling(n=n, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed),
         batch_rows=batch_rows,
         progress=console.Terminal(),
@@ -149,7 +167,9 @@ def score(
     batch_tokens: Annotated[int, typer.Option(min=1, help="Padded tokens in one batch.")] = 16384,
     dtype: Precision = "bfloat16",
     device: Device = "auto",
+    engine: Engine = "transformers",
     compatibility: Compatibility = "none",
+    noise: Annotated[bool, typer.Option("--noise", help="Measure the noise floor: OUTPUT.noise.json.")] = False,
     trust_remote_code: Trust = False,
     json: Json = False,
 ) -> None:
@@ -158,7 +178,7 @@ def score(
     Example: crossward score --policy P --reference R --input groups.jsonl --output scored.jsonl
     """
     from crossward.engines.protocols import ModelSpec
-    from crossward.pipeline.standalone import score_file
+    from crossward.pipeline.resumable import score_file
 
     models = [
         ModelSpec(path=path, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
@@ -172,9 +192,16 @@ def score(
         view=view,
         compatibility=compatibility,
         batch_tokens=batch_tokens,
+        engine=engine,
+        noise=noise,
         progress=console.Terminal(),
     )
     _show(summary, json=json, title=f"log-ratios in {output} (nats)")
+    if noise and not json:
+        show_noise(summary["languages"])
+
+
+app.command()(diagnose)
 
 
 @app.command()
@@ -185,7 +212,7 @@ def pair(
         Literal["characters", "tokens", "none"], typer.Option(help="Length that is controlled.")
     ] = "characters",
     upper_bound: Annotated[float | None, typer.Option(help="Never choose a response whose score reaches it.")] = None,
-    min_margin: Annotated[float, typer.Option(min=0.0, help="Skip pairs whose scores are closer (nats).")] = 0.0,
+    min_margin: Annotated[str, typer.Option(help="Skip closer pairs (nats, or auto: INPUT.noise.json).")] = "0.0",
     language_filter: Annotated[
         Literal["none", "lingua"], typer.Option(help="lingua: leave out responses in the wrong language.")
     ] = "none",
@@ -199,14 +226,16 @@ def pair(
     Example: crossward pair --input scored.jsonl --output pairs.jsonl --length-unit characters
     """
     from crossward.core.pairing import PairingRules, published_rules
-    from crossward.pipeline.standalone import identifier_for, pair_file
+    from crossward.pipeline.standalone import identifier_for, margins_for, pair_file
 
-    rules = PairingRules(length_unit=length_unit, upper_bound=upper_bound, min_margin=min_margin)
+    smallest, margins = margins_for(min_margin, input)
+    rules = PairingRules(length_unit=length_unit, upper_bound=upper_bound, min_margin=smallest)
     if compatibility == "published":
-        if min_margin or language_filter != "none":
+        if smallest or margins or language_filter != "none":
             raise ValueError("--compatibility published filters nothing: leave out --min-margin and --language-filter")
         rules = published_rules(length_unit, upper_bound)
-    summary = pair_file(input, output, rules=rules, identifier=identifier_for(language_filter, input))
+    identifier = identifier_for(language_filter, input)
+    summary = pair_file(input, output, rules=rules, margins=margins, identifier=identifier, progress=console.Terminal())
     _show({"languages": summary}, json=json, title=f"pairs in {output}", bare=True)
 
 
@@ -304,7 +333,7 @@ def _show(summary: dict[str, Any], *, json: bool, title: str, bare: bool = False
     if json:
         console.show_json(languages if bare else summary)
         return
-    hidden = {"curve"}
+    hidden = {"curve", "noise", "spread_quantiles", "length_correlation"}
     keys = [key for key in next(iter(languages.values()), {}) if key not in hidden]
     rows = [[language, *(counts[key] for key in keys)] for language, counts in languages.items()]
     console.show_table(title, ["language", *(key.replace("_", " ") for key in keys)], rows)

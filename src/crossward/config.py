@@ -65,9 +65,26 @@ class Decoding(Section):
     max_new_tokens: Positive
 
 
-class Sample(Decoding):
-    """paper: N = 10, temperature 0.9, top-p 1.0, up to 2,400 new tokens."""
+class OpenAi(Section):
+    """A server of OpenAI's chat completions that serves models.policy; the key stays in the environment."""
 
+    base_url: str
+    model: str
+    api_key_env: str | None = None
+    concurrency: Positive = 32
+    timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    attempts: Positive = 6
+
+
+class Sample(Decoding):
+    """paper: N = 10, temperature 0.9, top-p 1.0, up to 2,400 new tokens.
+
+    `engine`: auto is vLLM where it is installed for the device, else transformers. It holds for evaluate's answers
+    too, but for openai: those are answered with auto.
+    """
+
+    engine: Literal["auto", "transformers", "vllm", "openai"] = "auto"
+    openai: OpenAi | None = None
     n: Positive = 10
     temperature: Annotated[float, Field(ge=0)] = 0.9
     max_new_tokens: Positive = 2400
@@ -88,21 +105,37 @@ class Reward(Section):
 
 
 class Score(Section):
-    """How log-probabilities are computed. `noise_sample` prompts a language are scored twice for the noise floor."""
+    """How log-probabilities are computed.
 
-    noise_sample: Annotated[int, Field(ge=0)] = 16
+    `noise_sample` prompts of each language are scored again, in other batches and in float32, for the noise floor: 8
+    prompts of five languages with ten responses each are 400 responses. `engine` is that of policy and reference.
+    """
+
+    engine: Literal["transformers", "vllm"] = "transformers"
+    noise_sample: Annotated[int, Field(ge=0)] = 8
 
 
 class Pair(Section):
-    """Which responses become a pair, and which responses are left out first."""
+    """Which responses become a pair, and which responses are left out first.
+
+    `min_margin` is in nats; `auto` takes the noise floor's margin of each language.
+    """
 
     length_unit: Literal["characters", "tokens", "none"] = "characters"
     choice: Literal["reward", "random"] = "reward"
     upper_bound: float | None = None
-    min_margin: Annotated[float, Field(ge=0)] = 0.0
+    min_margin: float | Literal["auto"] = 0.0
     min_responses: Annotated[int, Field(ge=2)] = 2
     language_filter: Literal["lingua", "none"] = "lingua"
     language_confidence: Share = 0.9
+
+    @field_validator("min_margin", mode="before")
+    @classmethod
+    def _nats_or_auto(cls, value: object) -> object:
+        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+        if not number and value != "auto":
+            raise ValueError(f"expected a number of nats, 0 or more, or 'auto' (the noise floor), got {value!r}")
+        return value
 
 
 class LoraSection(Section):
@@ -153,6 +186,15 @@ class Evaluate(Decoding):
     max_new_tokens: Positive = 2048
 
 
+class Vllm(Section):
+    """What vLLM may take: a share of each GPU's memory, GPUs per model, GiB of cache on a CPU. Eager: no compiling."""
+
+    memory_share: Share = 0.9
+    tensor_parallel_size: Positive = 1
+    cpu_cache_gib: Annotated[float, Field(gt=0)] = 2.0
+    eager: bool = False
+
+
 class Runtime(Section):
     """Where and in what portions the work is done; no key here changes what is computed."""
 
@@ -160,6 +202,7 @@ class Runtime(Section):
     sample_rows: Positive = 64
     score_tokens: Positive = 16384
     threads: Positive | None = None
+    vllm: Vllm = Vllm()
 
 
 class Config(Section):
@@ -193,6 +236,29 @@ class Config(Section):
         if twice := {language for language in languages if languages.count(language) > 1}:
             raise ValueError(f"each language may be named once, got {', '.join(sorted(twice))} twice")
         return languages
+
+    @model_validator(mode="after")
+    def _auto_margin_is_measured(self) -> "Config":
+        if self.pair.min_margin == "auto" and self.score.noise_sample == 0:
+            raise ValueError(
+                "pair.min_margin is 'auto' but score.noise_sample is 0, so there is no noise floor to take: set "
+                "score.noise_sample to 1 or more, or pair.min_margin to a number of nats"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _engines_fit(self) -> "Config":
+        if (self.sample.engine == "openai") != (self.sample.openai is not None):
+            raise ValueError(
+                "sample.engine 'openai' and the section sample.openai (base_url, model) go together: got one of them"
+            )
+        if self.sample.engine == "openai" and self.iterations > 1:
+            raise ValueError(
+                "sample.engine 'openai' serves one policy, but each iteration samples from another: set iterations to 1"
+            )
+        if self.score.engine == "vllm" and self.compatibility == "published":
+            raise ValueError("compatibility 'published' scores with transformers: leave score.engine at transformers")
+        return self
 
     @model_validator(mode="after")
     def _evaluation_languages(self) -> "Config":

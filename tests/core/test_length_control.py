@@ -1,13 +1,15 @@
 """Exact α: by hand, against brute force over every step, against the published grid, and D's monotonicity."""
 
 import itertools
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossward.core.length_control import choose_alpha, length_gap, published_grid_alpha
+from crossward.core import length_control
+from crossward.core.length_control import choose_alpha, end_to_end, length_gap, published_grid_alpha
 
 
 def groups(seed: int, *, size: int, widest: int) -> tuple[list[list[float]], list[list[float]]]:
@@ -136,3 +138,51 @@ def test_scaling_scores_scales_alpha():
 
 def test_length_gap_takes_the_first_of_a_tie():
     assert length_gap(np.array([[1.0, 1.0]]), np.array([[7.0, 3.0]]), 0.0) == 0.0
+
+
+def tied_groups(seed: int, size: int) -> tuple[list[list[float]], list[list[float]]]:
+    """Groups of 1 to 7 responses with few different scores and lengths: equal lines, shared crossings."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 8, size=size)
+    return [list(rng.integers(-3, 4, n) / 2) for n in sizes], [list(rng.integers(1, 6, n).astype(float)) for n in sizes]
+
+
+@settings(max_examples=1000, deadline=None)
+@given(seed=st.integers(0, 2**32), size=st.integers(1, 12))
+def test_ties_of_every_kind_equal_brute_force(seed: int, size: int):
+    scores, lengths = tied_groups(seed, size)
+    found = choose_alpha(scores, lengths)
+    crossings = all_crossings(scores, lengths)
+    middles = [(a + b) / 2 for a, b in itertools.pairwise(crossings)]
+    ends = [crossings[0] - 1, crossings[-1] + 1] if crossings else []
+    best = min(abs(gap_by_loop(scores, lengths, alpha)) for alpha in [0.0, *middles, *ends])
+    assert abs(found.gap_after) == pytest.approx(best, abs=1e-9)
+    assert found.gap_after == pytest.approx(gap_by_loop(scores, lengths, found.alpha), abs=1e-9)
+
+
+@settings(max_examples=300, deadline=None)
+@given(seed=st.integers(0, 2**32), size=st.integers(1, 40), chunk=st.integers(1, 30), tied=st.booleans())
+def test_chunks_change_nothing(seed: int, size: int, chunk: int, tied: bool):
+    scores, lengths = tied_groups(seed, size) if tied else groups(seed, size=size, widest=7)
+    whole, grid = choose_alpha(scores, lengths), published_grid_alpha(scores, lengths)
+    with patch.object(length_control, "CHUNK", chunk):
+        for found, expected in (
+            (choose_alpha(scores, lengths), whole),
+            (published_grid_alpha(scores, lengths), grid),
+        ):
+            assert (found.alpha, found.gap_before, found.gap_after) == (
+                expected.alpha,
+                expected.gap_before,
+                expected.gap_after,
+            )
+            assert found.breakpoints.tolist() == expected.breakpoints.tolist()
+            assert found.gaps.tolist() == expected.gaps.tolist()
+
+
+def test_a_chunk_is_bounded_and_every_prompt_is_in_one():
+    scores, lengths = groups(3, size=500, widest=9)
+    with patch.object(length_control, "CHUNK", 50):
+        chunks = list(end_to_end(scores, lengths).chunks())
+    assert max(score.size for score, _ in chunks) <= 50
+    found = sorted((*s, *size) for score, length in chunks for s, size in zip(score, length, strict=True))
+    assert found == sorted((*s, *size) for s, size in zip(scores, lengths, strict=True))

@@ -1,13 +1,15 @@
 """Pairing: best against worst by hand, every filter by its reason, counts that add up, and the published rules."""
 
+import gc
 import itertools
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossward.core.language import Identification
-from crossward.core.pairing import PairingRules, pair_groups, published_rules
+from crossward.core.pairing import PairingRules, Survey, pair_groups, published_rules
 from crossward.core.records import FinishReason, PreferencePair, Prompt, Response, ScoredPrompt, ScoredResponse, Skipped
 
 PLAIN = PairingRules(length_unit="none")
@@ -178,3 +180,73 @@ def test_response_order_is_irrelevant_without_ties():
         for order in itertools.permutations(responses)
     }
     assert len(made) == 1
+
+
+ROWS = st.lists(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["", "a", "bb", "ccc", "dddd"]), st.floats(-9, 9), st.sampled_from(["stop", "length"])
+        ),
+        max_size=5,
+    ),
+    min_size=1,
+    max_size=8,
+)
+RULES = st.one_of(
+    st.builds(
+        PairingRules,
+        length_unit=st.sampled_from(["characters", "tokens", "none"]),
+        choice=st.sampled_from(["reward", "random"]),
+        upper_bound=st.none() | st.floats(-5, 5),
+        min_margin=st.floats(0, 2),
+    ),
+    st.builds(published_rules, upper_bound=st.none() | st.floats(-5, 5)),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(ROWS, RULES)
+def test_two_passes_over_a_stream_give_the_pairing_in_memory(rows: list, rules: PairingRules):
+    groups = [group(*(response(t, s, finish=f) for t, s, f in row), id=str(i)) for i, row in enumerate(rows)]
+    expected = pair_groups(groups, rules)
+    survey = Survey(rules)
+    for one in iter(groups):
+        survey.add(one)
+    control = survey.control()
+    assert (control is None) == (expected.control is None)
+    if control is not None and expected.control is not None:
+        assert (control.alpha, control.gap_after) == (expected.control.alpha, expected.control.gap_after)
+    assert tuple(survey.outcomes(iter(groups), control.alpha if control else 0.0)) == expected.outcomes
+    assert dict(survey.removed) == expected.removed_responses
+    assert survey.n_groups == len(groups)
+
+
+def live_groups() -> int:
+    """How many scored groups are in memory."""
+    return sum(type(value) is ScoredPrompt for value in gc.get_objects())
+
+
+def made(n: int) -> Iterator[ScoredPrompt]:
+    for i in range(n):
+        yield group(*(response("x" * (i + k), float(k)) for k in range(4)), id=str(i))
+
+
+def test_no_group_is_held_between_or_in_the_passes():
+    gc.collect()
+    before = live_groups()
+    survey = Survey(PairingRules(length_unit="characters"))
+    for one in made(50):
+        survey.add(one)
+        assert live_groups() - before <= 1
+    del one
+    control = survey.control()
+    assert control is not None
+    for _ in survey.outcomes(made(50), control.alpha):
+        assert live_groups() - before <= 1
+
+
+def test_groups_that_change_between_the_passes_are_refused():
+    survey = Survey(PLAIN)
+    survey.add(group(response("a", 1), response("b", 2), id="7"))
+    with pytest.raises(ValueError, match=r"prompt '7' \(es\) has 1 responses, had 2 when α was found"):
+        list(survey.outcomes([group(response("a", 1), id="7")], 0.0))

@@ -14,7 +14,7 @@ from crossward.core.records import Prompt, Response, SampledPrompt
 from crossward.engines.protocols import Judged, ModelSpec
 from crossward.engines.published_scorer import PublishedScorer
 from crossward.engines.tokens import ChatTokens, load_tokens
-from crossward.pipeline.stages import score_groups
+from crossward.pipeline.streams import score_groups
 
 WORDS = ["Manzana", "la", "Hola", "the", "sing", "one", "sea", "a"]
 

@@ -1,5 +1,6 @@
 """Parquet shards: exact round trips, equal bytes, and every damage told as one sentence."""
 
+import gc
 import math
 import tempfile
 from pathlib import Path
@@ -198,3 +199,63 @@ def test_a_record_that_cannot_be_written_leaves_the_old_file(tmp_path):
     with pytest.raises(RuntimeError):
         tables.write_scored(path, broken())
     assert path.read_bytes() == before
+
+
+def many(n: int):
+    for i in range(n):
+        prompt = Prompt(id=str(i), language="es", instruction="¿Qué?", english_instruction="What?")
+        yield ScoredPrompt(prompt=prompt, view="crosslingual", judged_under="What?", responses=GROUP.responses)
+
+
+def test_row_groups_are_written_and_read_as_they_come(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROW_GROUP", 16)
+
+    def live() -> int:
+        return sum(type(value) is ScoredPrompt for value in gc.get_objects())
+
+    gc.collect()
+    before, most = live(), 0
+
+    def watched():
+        nonlocal most
+        for record in many(100):
+            most = max(most, live() - before)
+            yield record
+
+    tables.write_scored(tmp_path / "stream", watched())
+    assert most <= 2, "rows are buffered, records are not"
+    tables.write_scored(tmp_path / "list", list(many(100)))
+    assert (tmp_path / "stream").read_bytes() == (tmp_path / "list").read_bytes()
+    assert pq.read_metadata(tmp_path / "stream").num_row_groups == 7
+    gc.collect()
+    for i, record in enumerate(tables.stream_scored(tmp_path / "stream")):
+        assert record.prompt.id == str(i)
+        assert live() - before <= 2
+    assert tables.read_scored(tmp_path / "stream") == list(many(100))
+
+
+def test_no_record_is_a_file_too(tmp_path):
+    tables.write_outcomes(tmp_path / "none", [])
+    assert tables.read_outcomes(tmp_path / "none") == []
+    assert tables.count_rows(tmp_path / "none") == 0
+
+
+def test_a_row_is_named_in_whatever_row_group(tmp_path):
+    path = tmp_path / "part.parquet"
+    records = [Skipped(prompt=PROMPT, reason="tie")] * 5
+    tables.write_outcomes(path, records)
+    rows = pq.read_table(path).to_pylist()
+    rows[4]["reason"] = "bored"
+    pq.write_table(pa.Table.from_pylist(rows, schema=tables.OUTCOMES), path, row_group_size=2)
+    stream = tables.stream_outcomes(path)
+    assert [next(stream) for _ in range(4)] == records[:4]
+    with pytest.raises(ValueError, match="row 5: field 'reason' is 'bored'"):
+        next(stream)
+
+
+def test_responses_are_counted(tmp_path):
+    responses = (Response(text="a"), Response(text="b"))
+    tables.write_sampled(
+        tmp_path / "a", [SampledPrompt(prompt=PROMPT, responses=r) for r in (responses, (), responses)]
+    )
+    assert tables.count_responses(tmp_path / "a") == 4

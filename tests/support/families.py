@@ -49,11 +49,10 @@ class _Family:
     adds_bos: bool
     template: str
     generation_eos: tuple[str, ...]
-    build: Callable[[int, int], PreTrainedModel]
+    build: Callable[[int, int, int], PreTrainedModel]
 
 
 _SIZES = {
-    "hidden_size": 32,
     "intermediate_size": 48,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
@@ -62,40 +61,53 @@ _SIZES = {
 }
 
 
-def _chatml(vocabulary_size: int, pad: int) -> PreTrainedModel:
-    config = Qwen2Config(**_SIZES, vocab_size=vocabulary_size, num_key_value_heads=2, pad_token_id=pad)
+def _chatml(vocabulary_size: int, pad: int, head: int) -> PreTrainedModel:
+    config = Qwen2Config(
+        **_SIZES, hidden_size=4 * head, vocab_size=vocabulary_size, num_key_value_heads=2, pad_token_id=pad
+    )
     return Qwen2ForCausalLM(config)
 
 
-def _llama3(vocabulary_size: int, pad: int) -> PreTrainedModel:
-    config = LlamaConfig(**_SIZES, vocab_size=vocabulary_size, num_key_value_heads=2, pad_token_id=pad)
+def _llama3(vocabulary_size: int, pad: int, head: int) -> PreTrainedModel:
+    config = LlamaConfig(
+        **_SIZES, hidden_size=4 * head, vocab_size=vocabulary_size, num_key_value_heads=2, pad_token_id=pad
+    )
     return LlamaForCausalLM(config)
 
 
-def _gemma(vocabulary_size: int, pad: int) -> PreTrainedModel:
+def _gemma(vocabulary_size: int, pad: int, head: int) -> PreTrainedModel:
     config = Gemma2Config(
         **_SIZES,
+        hidden_size=4 * head,
         vocab_size=vocabulary_size,
         num_key_value_heads=2,
-        head_dim=8,
+        head_dim=head,
         pad_token_id=pad,
         final_logit_softcapping=4.0,
         attn_logit_softcapping=2.0,
-        query_pre_attn_scalar=8,
+        query_pre_attn_scalar=head,
         sliding_window=24,
     )
     return Gemma2ForCausalLM(config)
 
 
-def _mistral(vocabulary_size: int, pad: int) -> PreTrainedModel:
+def _mistral(vocabulary_size: int, pad: int, head: int) -> PreTrainedModel:
     config = MistralConfig(
-        **_SIZES, vocab_size=vocabulary_size, num_key_value_heads=2, head_dim=8, pad_token_id=pad, sliding_window=24
+        **_SIZES,
+        hidden_size=4 * head,
+        vocab_size=vocabulary_size,
+        num_key_value_heads=2,
+        head_dim=head,
+        pad_token_id=pad,
+        sliding_window=24,
     )
     return MistralForCausalLM(config)
 
 
-def _neox(vocabulary_size: int, pad: int) -> PreTrainedModel:
-    config = GPTNeoXConfig(**_SIZES, vocab_size=vocabulary_size, pad_token_id=pad, bos_token_id=None)
+def _neox(vocabulary_size: int, pad: int, head: int) -> PreTrainedModel:
+    config = GPTNeoXConfig(
+        **_SIZES, hidden_size=4 * head, vocab_size=vocabulary_size, pad_token_id=pad, bos_token_id=None
+    )
     return GPTNeoXForCausalLM(config)
 
 
@@ -206,14 +218,19 @@ def make_tokenizer(name: str) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def make_family(name: str, folder: Path, seed: int = 0, dtype: torch.dtype = torch.float32) -> Path:
-    """Save a family's model, tokenizer and generation config to `folder`; another `seed` gives other weights."""
+def make_family(
+    name: str, folder: Path, seed: int = 0, dtype: torch.dtype = torch.float32, *, head_size: int = 8
+) -> Path:
+    """Save a family's model, tokenizer and generation config to `folder`; another `seed` gives other weights.
+
+    `head_size` is that of each of the four attention heads: vLLM has no kernel on the CPU for less than 32.
+    """
     family = _SPECIFICATIONS[name]
     tokenizer = make_tokenizer(name)
     vocabulary = tokenizer.get_vocab()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = family.build(len(vocabulary), vocabulary[family.pad])
+        model = family.build(len(vocabulary), vocabulary[family.pad], head_size)
     ends = [vocabulary[end] for end in family.generation_eos]
     bos = vocabulary[family.bos] if family.bos else None
     model.config.bos_token_id = bos

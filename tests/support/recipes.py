@@ -45,7 +45,7 @@ def make_recipe(folder: Path, *, family: str = "chatml", **changes: Any) -> dict
         "shard_size": 2,
         "models": {"policy": str(policy), "reference": str(reference), "dtype": "float32"},
         "prompts": {"path": str(folder / "prompts" / "{language}.jsonl")},
-        "sample": {"n": 4, "temperature": 1.0, "max_new_tokens": 96},
+        "sample": {"engine": "transformers", "n": 4, "temperature": 1.0, "max_new_tokens": 96},
         "score": {"noise_sample": 2},
         "pair": {"language_filter": "none"},
         "train": {"batch_size": 2, "micro_batch_size": 1, "learning_rate": 1e-3},

@@ -1,21 +1,28 @@
 """From scored groups of one language to preference pairs: best against worst, with length control (paper, section 3.3).
 
 Responses are filtered first (empty, truncated, wrong language, duplicate), α is found over what remains, then every
-prompt gives one PreferencePair or one Skipped with its reason: nothing is dropped without being counted. The published
-code filters nothing; `published_rules()` reproduces it.
+prompt gives one PreferencePair or one Skipped with its reason: nothing is dropped without being counted. The groups
+are gone through twice, once for α (`Survey.add`) and once for the choice (`Survey.outcomes`), and never held: between
+the two, 17 bytes a response are kept. The published code filters nothing; `published_rules()` reproduces it.
 """
 
 import random
+from array import array
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import compress
+from typing import Literal, get_args
+
+import numpy as np
 
 from crossward.core.language import Identification
-from crossward.core.length_control import LengthControl, choose_alpha, published_grid_alpha
+from crossward.core.length_control import Groups, LengthControl, exact_alpha, grid_alpha
 from crossward.core.records import PreferencePair, ScoredPrompt, ScoredResponse, Skipped, SkipReason
 
 LengthUnit = Literal["characters", "tokens", "none"]
+_REASONS: tuple[SkipReason, ...] = get_args(SkipReason)
+_NONE = len(_REASONS)  # the code of a group that no filter stopped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,27 +82,83 @@ def pair_groups(
     `languages[i][k]` says in which language response k of group i is written; without it nothing is filtered by
     language.
     """
-    if rules.length_unit == "tokens" and any(r.n_tokens == 0 for group in groups for r in group.responses if r.n_chars):
-        raise ValueError(
-            "length unit 'tokens' needs the number of tokens of every response, got scores without 'n_tokens'"
-        )
-    usable: list[list[ScoredResponse]] = []
-    early: list[SkipReason | None] = []
-    removed: Counter[str] = Counter()
+    survey = Survey(rules)
     for i, group in enumerate(groups):
-        reasons = _removal_reasons(group, rules, languages[i] if languages is not None else None)
+        survey.add(group, languages[i] if languages is not None else None)
+    return survey.pairing(groups)
+
+
+@dataclass(slots=True)
+class Survey:
+    """What the first pass over the groups of one language keeps: no group and no text, only numbers.
+
+    `add` every group, find α with `control`, then go through the same groups in the same order again with `outcomes`.
+    """
+
+    rules: PairingRules
+    removed: Counter[str] = field(default_factory=Counter)
+    n_groups: int = 0
+    # Of every response, whether it stays; of every group, its size and why it has no pair whatever α may be.
+    _stays: bytearray = field(default_factory=bytearray)
+    _sizes: array = field(default_factory=lambda: array("q"))
+    _early: bytearray = field(default_factory=bytearray)
+    # Of the responses among which α is found: log-ratios and lengths, end to end, and how many of each group.
+    _scores: array = field(default_factory=lambda: array("d"))
+    _lengths: array = field(default_factory=lambda: array("d"))
+    _kept_sizes: array = field(default_factory=lambda: array("q"))
+
+    def add(self, group: ScoredPrompt, languages: Sequence[Identification] | None = None) -> None:
+        """Filter one group's responses and keep their numbers; `languages[k]` says in which response k is written."""
+        unit = self.rules.length_unit
+        if unit == "tokens" and any(r.n_tokens == 0 for r in group.responses if r.n_chars):
+            raise ValueError(
+                "length unit 'tokens' needs the number of tokens of every response, got scores without 'n_tokens'"
+            )
+        reasons = _removal_reasons(group, self.rules, languages)
+        self.removed.update(reason for reason in reasons if reason is not None)
         kept = [response for response, reason in zip(group.responses, reasons, strict=True) if reason is None]
-        removed.update(reason for reason in reasons if reason is not None)
-        usable.append(kept)
-        early.append(_too_few(kept, reasons, rules.min_responses))
-    alive = [kept for kept, reason in zip(usable, early, strict=True) if reason is None]
-    control = _length_control(alive, rules)
-    alpha = control.alpha if control else 0.0
-    outcomes = tuple(
-        Skipped(prompt=group.prompt, reason=reason) if reason is not None else _choose(group, kept, alpha, rules)
-        for group, kept, reason in zip(groups, usable, early, strict=True)
-    )
-    return Pairing(outcomes=outcomes, removed_responses=dict(removed), control=control)
+        early = _too_few(kept, reasons, self.rules.min_responses)
+        self.n_groups += 1
+        self._stays.extend(reason is None for reason in reasons)
+        self._sizes.append(len(reasons))
+        self._early.append(_NONE if early is None else _REASONS.index(early))
+        if early is None and unit != "none" and self.rules.choice != "random":
+            self._scores.extend(response.log_ratio for response in kept)
+            self._lengths.extend(_length(response, unit) for response in kept)
+            self._kept_sizes.append(len(kept))
+
+    def control(self) -> LengthControl | None:
+        """α over all groups added; None where no length is controlled."""
+        if not self._kept_sizes:
+            return None
+        groups = Groups(
+            scores=np.frombuffer(self._scores, np.float64),
+            lengths=np.frombuffer(self._lengths, np.float64),
+            sizes=np.frombuffer(self._kept_sizes, np.int64),
+        )
+        return exact_alpha(groups) if self.rules.alpha_search == "exact" else grid_alpha(groups)
+
+    def pairing(self, groups: Iterable[ScoredPrompt]) -> Pairing:
+        """All outcomes at once."""
+        control = self.control()
+        outcomes = tuple(self.outcomes(groups, control.alpha if control else 0.0))
+        return Pairing(outcomes=outcomes, removed_responses=dict(self.removed), control=control)
+
+    def outcomes(self, groups: Iterable[ScoredPrompt], alpha: float) -> Iterator[PreferencePair | Skipped]:
+        """One pair or one reason per group; the groups are those that were added, in the same order."""
+        first = 0
+        for group, size, early in zip(groups, self._sizes, self._early, strict=True):
+            if len(group.responses) != size:
+                raise ValueError(
+                    f"prompt {group.prompt.id!r} ({group.prompt.language}) has {len(group.responses)} responses, had "
+                    f"{size} when α was found: the groups were changed meanwhile, so pair them again"
+                )
+            if early != _NONE:
+                yield Skipped(prompt=group.prompt, reason=_REASONS[early])
+            else:
+                kept = list(compress(group.responses, self._stays[first : first + size]))
+                yield _choose(group, kept, alpha, self.rules)
+            first += size
 
 
 def _removal_reasons(
@@ -136,15 +199,6 @@ def _too_few(
     if len(reasons) >= min_responses and len(causes) == 1:
         return causes.pop()
     return "too-few-responses"
-
-
-def _length_control(groups: Sequence[Sequence[ScoredResponse]], rules: PairingRules) -> LengthControl | None:
-    if rules.length_unit == "none" or rules.choice == "random" or not groups:
-        return None
-    scores = [[response.log_ratio for response in group] for group in groups]
-    lengths = [[_length(response, rules.length_unit) for response in group] for group in groups]
-    search = choose_alpha if rules.alpha_search == "exact" else published_grid_alpha
-    return search(scores, lengths)
 
 
 def _length(response: ScoredResponse, unit: LengthUnit) -> float:

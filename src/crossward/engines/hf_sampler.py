@@ -6,7 +6,6 @@ cumulative distribution. Nothing of the checkpoint's own generation settings is 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -14,20 +13,10 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from crossward.core.records import Prompt, Response, SampledPrompt
-from crossward.core.seeds import derive_seed
 from crossward.engines.models import in_portions, load_model, max_positions
 from crossward.engines.protocols import Advance, ModelSpec, Sampling, no_progress
+from crossward.engines.sample_rows import SampleRow, grouped, response_of, sample_rows
 from crossward.engines.tokens import ChatTokens
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
-    """One sample to draw: whose it is, which one, and its prompt's ids."""
-
-    prompt: int
-    sample: int
-    seed: int
-    ids: tuple[int, ...]
 
 
 class HfSampler:
@@ -45,35 +34,23 @@ class HfSampler:
         self, prompts: Sequence[Prompt], sampling: Sampling, *, advance: Advance = no_progress
     ) -> list[SampledPrompt]:
         """`sampling.n` responses to each prompt's instruction, in the prompts' order."""
+        limit = max_positions(self._model.config)
+        rows = sample_rows(prompts, self._tokens, sampling, limit=limit, name=self._name)
         drawn: dict[tuple[int, int], Response] = {}
-        for batch in _batches(self._rows(prompts, sampling), self._batch_rows):
+        for batch in _batches(rows, self._batch_rows):
             results = in_portions(
                 batch, lambda rows: self._draw(rows, sampling), describe=lambda row: f"{len(row.ids)} prompt tokens"
             )
             for row, response in zip(batch, results, strict=True):
                 drawn[row.prompt, row.sample] = response
             advance(len(batch))
-        return [
-            SampledPrompt(prompt=prompt, responses=tuple(drawn[index, sample] for sample in range(sampling.n)))
-            for index, prompt in enumerate(prompts)
-        ]
+        return grouped(prompts, [drawn[row.prompt, row.sample] for row in rows], sampling.n)
 
-    def _rows(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[_Row]:
-        limit = max_positions(self._model.config)
-        rows = []
-        for index, prompt in enumerate(prompts):
-            ids = self._tokens.prompt_ids(prompt.instruction)
-            if limit is not None and len(ids) + sampling.max_new_tokens > limit:
-                raise ValueError(
-                    f"prompt {prompt.id!r} ({prompt.language}) is too long for {self._name}: {len(ids)} prompt + "
-                    f"{sampling.max_new_tokens} new tokens, the model takes {limit}; lower max_new_tokens or drop it"
-                )
-            for sample in range(sampling.n):
-                seed = derive_seed(sampling.seed, prompt.language, prompt.id, sample)
-                rows.append(_Row(prompt=index, sample=sample, seed=seed, ids=ids))
-        return rows
+    def close(self) -> None:
+        """Give the model's memory back."""
+        del self._model
 
-    def _draw(self, rows: Sequence[_Row], sampling: Sampling) -> list[Response]:
+    def _draw(self, rows: Sequence[SampleRow], sampling: Sampling) -> list[Response]:
         """One left-padded batch through generate()."""
         width = max(len(row.ids) for row in rows)
         pad, device = self._tokens.pad_id, self._model.device
@@ -86,7 +63,7 @@ class HfSampler:
             generation_config=self._generation_config(sampling),
             logits_processor=_processors(rows, sampling, width, device),
         )
-        return [self._response(ids) for ids in cast(Tensor, output)[:, width:].tolist()]
+        return [response_of(ids, self._tokens) for ids in cast(Tensor, output)[:, width:].tolist()]
 
     def _generation_config(self, sampling: Sampling) -> GenerationConfig:
         return GenerationConfig(
@@ -95,14 +72,6 @@ class HfSampler:
             eos_token_id=sorted(self._tokens.stop_ids),
             pad_token_id=self._tokens.pad_id,
             use_cache=True,
-        )
-
-    def _response(self, ids: list[int]) -> Response:
-        """Cut behind the first stop id; what follows it is padding."""
-        stop = next((index for index, token in enumerate(ids) if token in self._tokens.stop_ids), None)
-        own = tuple(ids if stop is None else ids[: stop + 1])
-        return Response(
-            text=self._tokens.decode(own), token_ids=own, finish_reason="length" if stop is None else "stop"
         )
 
 
@@ -144,7 +113,7 @@ def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
 
 
 def _processors(
-    rows: Sequence[_Row], sampling: Sampling, prompt_width: int, device: torch.device
+    rows: Sequence[SampleRow], sampling: Sampling, prompt_width: int, device: torch.device
 ) -> LogitsProcessorList:
     """Nothing for temperature 0, which is greedy."""
     if sampling.temperature == 0:
@@ -162,7 +131,7 @@ def _processors(
     return LogitsProcessorList([inverse])
 
 
-def _batches(rows: Sequence[_Row], batch_rows: int) -> Iterator[list[_Row]]:
+def _batches(rows: Sequence[SampleRow], batch_rows: int) -> Iterator[list[SampleRow]]:
     """Prompts of like length together: less padding."""
     ordered = sorted(rows, key=lambda row: -len(row.ids))
     for start in range(0, len(ordered), batch_rows):

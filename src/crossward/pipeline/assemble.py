@@ -1,14 +1,16 @@
-"""From a recipe to engines: the one place that chooses among them, and imports them late so that start-up is quick."""
+"""From a recipe to engines, which are imported late so that start-up is quick."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from crossward.config import Config, Decoding
 from crossward.core.instructions import judged_under
 from crossward.core.pairing import PairingRules
 from crossward.core.records import Prompt
 from crossward.engines.models import base_spec, max_positions, model_fingerprint, read_config, settle
+from crossward.engines.openai_sampler import Endpoint, completions_url, read_key, require_httpx
 from crossward.engines.protocols import (
     LanguageIdentifier,
     Lora,
@@ -20,8 +22,11 @@ from crossward.engines.protocols import (
     Training,
 )
 from crossward.engines.tokens import ChatTokens, compare_tokens, load_tokens
+from crossward.engines.vllm_engine import VllmOptions
+from crossward.pipeline.choose import endpoint_sampler, local_sampler, local_scorer, require_engine, resolved
 
 Prompts = Mapping[str, Sequence[Prompt]]
+OpenScorer = Callable[[], Scorer]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,21 +107,60 @@ class Engines:
             said = said or f"longest prompt {longest} tokens, {new} new ones, {positions} positions"
         return said
 
-    def sampler(self, model: Model) -> Sampler:
-        from crossward.engines.hf_sampler import HfSampler
+    def sample_engine(self, stage: Literal["sample", "evaluate"]) -> dict[str, str]:
+        """What draws a stage's responses, as its manifest records it: another engine draws other texts."""
+        section, device = self.config.sample, self.config.runtime.device
+        if section.openai is None:
+            return {"engine": resolved(section.engine, device)}
+        if stage == "evaluate":
+            return {"engine": resolved("auto", device)}
+        return {"engine": "openai", "model": section.openai.model}
 
-        return HfSampler(model.spec, self.tokens(model), batch_rows=self.config.runtime.sample_rows)
+    def require_sample_engine(self, stage: Literal["sample", "evaluate"]) -> str:
+        """The engine of a stage in words; raises ValueError where it is not there. A server is not asked."""
+        section = self.config.sample
+        if section.openai is None or stage == "evaluate":
+            engine = self.sample_engine(stage)["engine"]
+            note = "" if section.engine == engine else ", chosen by auto"
+            return require_engine(engine, self.config.runtime.device) + note
+        require_httpx()
+        endpoint = self._endpoint()
+        read_key(endpoint)
+        return f"openai: {endpoint.model} at {completions_url(endpoint.base_url)}"
+
+    def _endpoint(self) -> Endpoint:
+        assert self.config.sample.openai is not None
+        return Endpoint(**self.config.sample.openai.model_dump())
+
+    def sampler(self, model: Model, stage: Literal["sample", "evaluate"]) -> Sampler:
+        """The sampler of a stage."""
+        section, runtime = self.config.sample, self.config.runtime
+        if section.openai is not None and stage == "sample":
+            return endpoint_sampler(self._endpoint(), model.spec)
+        engine = self.sample_engine(stage)["engine"]
+        options = VllmOptions(**runtime.vllm.model_dump(), threads=runtime.threads)
+        return local_sampler(engine, model.spec, self.tokens(model), batch_rows=runtime.sample_rows, options=options)
 
     def scorer(self, model: Model) -> Scorer:
         """A scorer of the given model, with the published code's quirks where the recipe asks for them."""
-        from crossward.engines.hf_scorer import HfScorer
         from crossward.engines.published_scorer import PublishedScorer
 
         match self.config.compatibility:
             case "none":
-                return HfScorer(model.spec, self.tokens(model), batch_tokens=self.config.runtime.score_tokens)
+                runtime = self.config.runtime
+                options = VllmOptions(**runtime.vllm.model_dump(), threads=runtime.threads)
+                engine, tokens = self.config.score.engine, self.tokens(model)
+                return local_scorer(engine, model.spec, tokens, batch_tokens=runtime.score_tokens, options=options)
             case "published":
                 return PublishedScorer(model.spec, self.tokens(model))
+
+    def exact_scorers(self, policy: Model, reference: Model) -> tuple[OpenScorer, OpenScorer] | None:
+        """Openers of both models in float32, which the noise floor holds the scores against; None where they are."""
+        if self.config.models.dtype == "float32":
+            return None
+        ours, base = (replace(model, spec=replace(model.spec, dtype="float32")) for model in (policy, reference))
+        opened = self.scorer if self.config.compatibility == "published" else self.training_reference
+        return lambda: opened(ours), lambda: opened(base)
 
     def training_reference(self, model: Model) -> Scorer:
         """The reference of training is always scored correctly: no quirk of the published scorer is in its trainer."""
@@ -160,7 +204,7 @@ def rules_of(config: Config, seed: int) -> PairingRules:
         choice=config.pair.choice,
         seed=seed,
         upper_bound=config.pair.upper_bound,
-        min_margin=config.pair.min_margin,
+        min_margin=0.0 if config.pair.min_margin == "auto" else config.pair.min_margin,
         min_responses=config.pair.min_responses,
         language_confidence=config.pair.language_confidence,
         filter_responses=not published,

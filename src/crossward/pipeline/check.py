@@ -10,6 +10,7 @@ from crossward.config import Config
 from crossward.core.records import Prompt
 from crossward.pipeline import provenance
 from crossward.pipeline.assemble import Engines, Model, Prompts
+from crossward.pipeline.choose import require_engine
 from crossward.pipeline.prompts import evaluation_prompts, training_prompts
 from crossward.store.run_dir import RunDir
 
@@ -29,6 +30,7 @@ def check(config: Config) -> list[Finding]:
     prompts, held_out = _prompts(config, findings)
     _languages(config, findings)
     _models(config, prompts, held_out, findings)
+    _engines(config, findings)
     _run_folder(config, findings)
     order = {"ok": 0, "warning": 1, "error": 2}
     return sorted(findings, key=lambda finding: order[finding.level])
@@ -104,6 +106,14 @@ def _models(config: Config, prompts: Prompts, held_out: Prompts, findings: list[
     _attempt(findings, "policy and reference", comparable)
     if prompts:
         _attempt(findings, "lengths", lambda: engines.require_room(policy, prompts, held_out))
+
+
+def _engines(config: Config, findings: list[Finding]) -> None:
+    """Which engines will be used, and whether they are there."""
+    engines = Engines(config)
+    for stage in ("sample", "evaluate"):
+        _attempt(findings, f"engine of {stage}", lambda stage=stage: engines.require_sample_engine(stage))
+    _attempt(findings, "engine of score", lambda: require_engine(config.score.engine, config.runtime.device))
 
 
 def _run_folder(config: Config, findings: list[Finding]) -> None:

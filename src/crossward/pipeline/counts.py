@@ -1,79 +1,182 @@
 """What each stage says of itself in stage.json: plain numbers per language, read by the report."""
 
+import math
+from array import array
 from collections import Counter
-from collections.abc import Sequence
-from statistics import fmean
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
-from crossward.core.pairing import Pairing
-from crossward.core.records import SampledPrompt, ScoredPrompt
+from crossward.core.diagnostics import WithinCorrelation, margins
+from crossward.core.length_control import LengthControl
+from crossward.core.pairing import Survey
+from crossward.core.records import PreferencePair, SampledPrompt, ScoredPrompt, Skipped
 from crossward.engines.protocols import LanguageIdentifier
+from crossward.pipeline.streams import windows
 
 
-def sampled_counts(groups: Sequence[SampledPrompt]) -> dict[str, Any]:
+class Mean:
+    """A running mean, rounded once an `add`; None over nothing."""
+
+    def __init__(self) -> None:
+        self._n, self._total = 0, 0.0
+
+    def add(self, *values: float) -> None:
+        self._n += len(values)
+        self._total = math.fsum((self._total, *values))
+
+    @property
+    def value(self) -> float | None:
+        return self._total / self._n if self._n else None
+
+
+class SampledTally:
     """Prompts, responses, how many were cut, tokens and mean length of one language."""
-    responses = [response for group in groups for response in group.responses]
-    return {
-        "prompts": len(groups),
-        "responses": len(responses),
-        "truncated": sum(response.finish_reason == "length" for response in responses),
-        "tokens": sum(len(response.token_ids or ()) for response in responses),
-        "mean_chars": round(fmean(len(response.text) for response in responses), 2) if responses else 0.0,
-    }
+
+    def __init__(self) -> None:
+        self._prompts = self._responses = self._truncated = self._tokens = self._chars = 0
+
+    def add(self, group: SampledPrompt) -> None:
+        self._prompts += 1
+        for response in group.responses:
+            self._responses += 1
+            self._truncated += response.finish_reason == "length"
+            self._tokens += len(response.token_ids or ())
+            self._chars += len(response.text)
+
+    def counts(self) -> dict[str, Any]:
+        return {
+            "prompts": self._prompts,
+            "responses": self._responses,
+            "truncated": self._truncated,
+            "tokens": self._tokens,
+            "mean_chars": round(self._chars / self._responses, 2) if self._responses else 0.0,
+        }
 
 
-def scored_counts(groups: Sequence[ScoredPrompt]) -> dict[str, Any]:
-    """Mean log-ratio and mean spread (best minus worst of a group, nats) of one language."""
-    responses = [response for group in groups for response in group.responses]
-    ratios = [response.log_ratio for response in responses]
-    spreads = [
-        max(r.log_ratio for r in group.responses) - min(r.log_ratio for r in group.responses)
-        for group in groups
-        if group.responses
-    ]
-    return {
-        "prompts": len(groups),
-        "responses": len(responses),
-        "tokens": sum(response.n_tokens for response in responses),
-        "mean_log_ratio": fmean(ratios) if ratios else None,
-        "mean_spread": fmean(spreads) if spreads else None,
-    }
+def sampled_counts(groups: Iterable[SampledPrompt]) -> dict[str, Any]:
+    """The tally of a stream of groups."""
+    tally = SampledTally()
+    for group in groups:
+        tally.add(group)
+    return tally.counts()
 
 
-def answer_counts(groups: Sequence[SampledPrompt], identifier: LanguageIdentifier | None) -> dict[str, Any]:
+class ScoredTally:
+    """Mean log-ratio and spread (best minus worst of a group, nats) of one language, and the reward's link with length.
+
+    The spread's mean and quantiles; correlations of log-ratio and length within prompts (core/diagnostics.py).
+    """
+
+    def __init__(self) -> None:
+        self._prompts = self._responses = self._empty = self._tokens = 0
+        self._log_ratio = Mean()
+        self._spreads = array("d")
+        self._lengths = {"characters": WithinCorrelation(), "tokens": WithinCorrelation()}
+
+    def add(self, group: ScoredPrompt) -> None:
+        ratios = [response.log_ratio for response in group.responses]
+        self._prompts += 1
+        self._responses += len(ratios)
+        self._empty += sum(not response.response.text.strip() for response in group.responses)
+        self._tokens += sum(response.n_tokens for response in group.responses)
+        self._log_ratio.add(*ratios)
+        if ratios:
+            self._spreads.append(max(ratios) - min(ratios))
+        self._lengths["characters"].add(ratios, [float(response.n_chars) for response in group.responses])
+        self._lengths["tokens"].add(ratios, [float(response.n_tokens) for response in group.responses])
+
+    @property
+    def n_responses(self) -> int:
+        """How many responses were scored so far."""
+        return self._responses
+
+    def counts(self, n_sampled: int) -> dict[str, Any]:
+        """`n_sampled` responses were there to score: those left out are too long for the model's context."""
+        distribution = margins(self._spreads)
+        return {
+            "prompts": self._prompts,
+            "responses": self._responses,
+            "too_long": n_sampled - self._responses,
+            "empty": self._empty,
+            "tokens": self._tokens,
+            "mean_log_ratio": self._log_ratio.value,
+            "mean_spread": math.fsum(self._spreads) / len(self._spreads) if self._spreads else None,
+            "spread_quantiles": distribution.quantiles if distribution else None,
+            "length_correlation": {unit: asdict(found.result()) for unit, found in self._lengths.items()},
+        }
+
+
+def scored_counts(groups: Iterable[ScoredPrompt], *, n_sampled: int) -> dict[str, Any]:
+    """The tally of a stream of groups."""
+    tally = ScoredTally()
+    for group in groups:
+        tally.add(group)
+    return tally.counts(n_sampled)
+
+
+def answer_counts(groups: Iterable[SampledPrompt], identifier: LanguageIdentifier | None) -> dict[str, Any]:
     """Lengths of one language's answers and the languages they are written in.
 
     `fidelity` is the share of answers in the language of their prompt among those whose language could be told.
     """
-    texts = [(group.prompt.language, response.text) for group in groups for response in group.responses]
+    prompts = answers = truncated = chars = right = 0
+    told = identifier is not None
+    named: Counter[str] = Counter()
+    for window in windows(groups):
+        texts = [(group.prompt.language, response.text) for group in window for response in group.responses]
+        prompts += len(window)
+        answers += len(texts)
+        truncated += sum(response.finish_reason == "length" for group in window for response in group.responses)
+        chars += sum(len(text) for _, text in texts)
+        if identifier is None or any(language in identifier.unsupported for language, _ in texts):
+            told = False
+            continue
+        found = identifier.identify([text for _, text in texts])
+        named.update(identified.language or "unsure" for identified in found)
+        right += sum(identified.language == language for identified, (language, _) in zip(found, texts, strict=True))
     counts: dict[str, Any] = {
-        "prompts": len(groups),
-        "answers": len(texts),
-        "truncated": sum(response.finish_reason == "length" for group in groups for response in group.responses),
-        "mean_chars": round(fmean(len(text) for _, text in texts), 2) if texts else 0.0,
+        "prompts": prompts,
+        "answers": answers,
+        "truncated": truncated,
+        "mean_chars": round(chars / answers, 2) if answers else 0.0,
     }
-    if identifier is None or any(language in identifier.unsupported for language, _ in texts):
+    if not told:
         return counts
-    found = identifier.identify([text for _, text in texts])
-    named = Counter(identified.language or "unsure" for identified in found)
-    sure = sum(count for language, count in named.items() if language != "unsure")
-    right = sum(identified.language == language for identified, (language, _) in zip(found, texts, strict=True))
+    sure = named.total() - named["unsure"]
     return counts | {"identified_as": dict(sorted(named.items())), "fidelity": right / sure if sure else None}
 
 
-def pairing_counts(n_groups: int, made: Pairing) -> dict[str, Any]:
-    """The summary of one language, as `crossward pair --json` prints it."""
-    control = made.control
-    pairs = made.pairs
-    gap = fmean(pair.chosen.n_chars - pair.rejected.n_chars for pair in pairs) if pairs else None
-    return {
-        "n_groups": n_groups,
-        "n_pairs": len(pairs),
-        "alpha": control.alpha if control else 0.0,
-        "length_gap_before": control.gap_before if control else gap,
-        "length_gap_after": control.gap_after if control else gap,
-        "skipped": made.skipped,
-        "removed_responses": made.removed_responses,
-        "mean_margin": fmean(pair.margin for pair in pairs) if pairs else None,
-        "curve": control.curve() if control else [],
-    }
+class PairTally:
+    """Pairs and skips of one language, counted as they pass."""
+
+    def __init__(self) -> None:
+        self._pairs = self._gap = 0
+        self._margin = Mean()
+        self._skipped: Counter[str] = Counter()
+
+    def counted(self, outcome: PreferencePair | Skipped) -> PreferencePair | Skipped:
+        """The outcome itself, counted."""
+        match outcome:
+            case PreferencePair():
+                self._pairs += 1
+                self._gap += outcome.chosen.n_chars - outcome.rejected.n_chars
+                self._margin.add(outcome.margin)
+            case Skipped():
+                self._skipped[outcome.reason] += 1
+        return outcome
+
+    def counts(self, found: Survey, control: LengthControl | None) -> dict[str, Any]:
+        """The summary of one language, as `crossward pair --json` prints it."""
+        gap = self._gap / self._pairs if self._pairs else None
+        return {
+            "n_groups": found.n_groups,
+            "n_pairs": self._pairs,
+            "alpha": control.alpha if control else 0.0,
+            "length_gap_before": control.gap_before if control else gap,
+            "length_gap_after": control.gap_after if control else gap,
+            "skipped": dict(self._skipped),
+            "removed_responses": dict(found.removed),
+            "mean_margin": self._margin.value,
+            "curve": control.curve() if control else [],
+        }

@@ -13,6 +13,7 @@ from crossward.core.records import Prompt
 from crossward.core.seeds import derive_seed
 from crossward.pipeline import provenance, stages
 from crossward.pipeline.assemble import Engines, Model, checkpoint, rules_of, sampling_of, training_of
+from crossward.pipeline.noise import noise_margins
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.prompts import evaluation_prompts, prompt_hashes, training_prompts
 from crossward.pipeline.report.markdown import write_report
@@ -64,9 +65,10 @@ def make_pairs(
     sampled = stages.sample(
         here.stage("sample"),
         prompts,
-        open_sampler=lambda: engines.sampler(policy),
+        open_sampler=lambda: engines.sampler(policy, "sample"),
         sampling=sampling_of(config.sample, derive_seed(config.seed, "sample", t)),
         shard_size=config.shard_size,
+        settings=engines.sample_engine("sample"),
         inputs={"policy": policy.fingerprint, **prompt_hashes(prompts)},
         progress=progress,
     )
@@ -75,8 +77,13 @@ def make_pairs(
         here.stage("sample"),
         view=config.reward.view,
         open_scorers=lambda: (engines.scorer(policy), engines.scorer(rewarding)),
+        open_exact=engines.exact_scorers(policy, rewarding),
         noise_sample=config.score.noise_sample,
-        settings={"dtype": config.models.dtype, "compatibility": config.compatibility},
+        settings={
+            "dtype": config.models.dtype,
+            "compatibility": config.compatibility,
+            "engine": config.score.engine,
+        },
         inputs={"sample": sampled.digest, "policy": policy.fingerprint, "reference": rewarding.fingerprint},
         progress=progress,
     )
@@ -84,6 +91,7 @@ def make_pairs(
         here.stage("pair"),
         here.stage("score"),
         rules=rules_of(config, derive_seed(config.seed, "pair", t)),
+        margins=noise_margins(scored) if config.pair.min_margin == "auto" else None,
         open_identifier=lambda: engines.identifier(config.languages),
         settings={"language_filter": config.pair.language_filter},
         inputs={"score": scored.digest},
@@ -129,10 +137,11 @@ def answer(
     stages.evaluate(
         here.stage("evaluate"),
         held_out,
-        open_sampler=lambda: engines.sampler(policy),
+        open_sampler=lambda: engines.sampler(policy, "evaluate"),
         open_identifier=lambda: engines.identifier((*config.languages, *held_out)),
         sampling=sampling_of(config.evaluate, derive_seed(config.seed, "evaluate")),
         shard_size=config.shard_size,
+        settings=engines.sample_engine("evaluate"),
         inputs={"policy": policy.fingerprint, **prompt_hashes(held_out)},
         progress=progress,
     )

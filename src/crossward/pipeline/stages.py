@@ -5,15 +5,15 @@ maths is in core, the models are in engines, the files in store, the order in it
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from crossward.core.instructions import judged_under
-from crossward.core.pairing import Pairing, PairingRules, pair_groups
-from crossward.core.records import PreferencePair, Prompt, SampledPrompt, ScoredPrompt, ScoredResponse, View
-from crossward.core.rewards import noise_floor
+from crossward.core.pairing import PairingRules
+from crossward.core.records import PreferencePair, Prompt, SampledPrompt, ScoredPrompt, View
 from crossward.engines.protocols import (
     Judged,
     LanguageIdentifier,
@@ -24,8 +24,10 @@ from crossward.engines.protocols import (
     Training,
     TrainingPair,
 )
-from crossward.pipeline.counts import answer_counts, pairing_counts, sampled_counts, scored_counts
+from crossward.pipeline.counts import PairTally, answer_counts, sampled_counts, scored_counts
+from crossward.pipeline.noise import OpenScorer, measure_noise
 from crossward.pipeline.progress import Progress
+from crossward.pipeline.streams import score_windows, survey
 from crossward.store import manifest, tables
 from crossward.store.manifest import StageManifest
 from crossward.store.run_dir import StageDir
@@ -43,6 +45,7 @@ def sample(
     open_sampler: Callable[[], Sampler],
     sampling: Sampling,
     shard_size: int,
+    settings: Mapping[str, Any],
     inputs: Inputs,
     progress: Progress,
 ) -> StageManifest:
@@ -50,9 +53,9 @@ def sample(
 
     def work() -> Made:
         files = _write_samples(stage, prompts, open_sampler, sampling, shard_size, progress)
-        return files, {"languages": {language: sampled_counts(read_sampled(stage, language)) for language in prompts}}
+        return files, {"languages": {language: sampled_counts(stream_sampled(stage, language)) for language in prompts}}
 
-    return _run(stage, inputs, asdict(sampling) | {"shard_size": shard_size}, work)
+    return _run(stage, inputs, asdict(sampling) | {"shard_size": shard_size, **settings}, work)
 
 
 def score(
@@ -61,6 +64,7 @@ def score(
     *,
     view: View,
     open_scorers: Callable[[], tuple[Scorer, Scorer]],
+    open_exact: tuple[OpenScorer, OpenScorer] | None,
     noise_sample: int,
     settings: Mapping[str, Any],
     inputs: Inputs,
@@ -68,8 +72,7 @@ def score(
 ) -> StageManifest:
     """log π(y|x) under policy and reference for every sampled response, judged under the view's instruction.
 
-    `noise_sample` prompts of each language are scored a second time, one group at a time: another batch composition,
-    hence another rounding of the same sums.
+    `noise_sample` prompts of each language are scored again, in other batches and, with `open_exact`, in float32.
     """
     scorers: list[tuple[Scorer, Scorer]] = []
 
@@ -81,54 +84,36 @@ def score(
     def work() -> Made:
         shards = {stage.shard(language, index): path for language, index, path in sampled.shards()}
         missing = {path: source for path, source in shards.items() if not path.exists()}
-        total = sum(len(group.responses) for source in missing.values() for group in tables.read_sampled(source))
         if missing:
             policy, reference = opened()
+            total = sum(tables.count_responses(source) for source in missing.values())
             with progress.task(f"{stage.title}: log-probabilities", 2 * total) as advance:
                 for path, source in missing.items():
-                    groups = tables.read_sampled(source)
-                    tables.write_scored(path, score_groups(groups, view, policy, reference, advance=advance))
-        counts = {language: scored_counts(read_scored(stage, language)) for language in sampled.languages()}
+                    groups = tables.stream_sampled(source)
+                    scored = score_windows(groups, view, policy, reference, advance=advance)
+                    tables.write_scored(path, chain.from_iterable(scored))
+        counts = {
+            language: scored_counts(
+                stream_scored(stage, language),
+                n_sampled=sum(tables.count_responses(path) for code, _, path in sampled.shards() if code == language),
+            )
+            for language in sampled.languages()
+        }
         if noise_sample:
-            for language in sampled.languages():
-                first = read_scored(stage, language)[:noise_sample]
-                policy, reference = opened()
-                again = [rescored for group in first for rescored in _score_again(group, policy, reference)]
-                counts[language]["noise"] = asdict(noise_floor(first, again))
+            again = {
+                language: list(islice(stream_scored(stage, language), noise_sample)) for language in sampled.languages()
+            }
+            policy, reference = opened()
+            floors = measure_noise(
+                again, policy=policy, reference=reference, open_exact=open_exact, progress=progress, title=stage.title
+            )
+            counts = {language: counts[language] | {"noise": floors[language]} for language in counts}
+        elif scorers:
+            for scorer in opened():
+                scorer.close()
         return list(shards), {"languages": counts}
 
     return _run(stage, inputs, {"view": view, "noise_sample": noise_sample, **settings}, work)
-
-
-def score_groups(
-    groups: Sequence[SampledPrompt],
-    view: View,
-    policy: Scorer,
-    reference: Scorer,
-    *,
-    advance: Callable[[int], None] = lambda n: None,
-) -> list[ScoredPrompt]:
-    """Score groups under both models; the same ids, instruction and order for both."""
-    judged = [Judged(instruction=judged_under(group.prompt, view), responses=group.responses) for group in groups]
-    by_policy = policy.score(judged, advance=advance)
-    by_reference = reference.score(judged, advance=advance)
-    return [
-        ScoredPrompt(
-            prompt=group.prompt,
-            view=view,
-            judged_under=asked.instruction,
-            responses=tuple(
-                ScoredResponse(
-                    response=response,
-                    policy_logprob=own.logprob,
-                    reference_logprob=base.logprob,
-                    n_tokens=own.n_tokens,
-                )
-                for response, own, base in zip(group.responses, ours, theirs, strict=True)
-            ),
-        )
-        for group, asked, ours, theirs in zip(groups, judged, by_policy, by_reference, strict=True)
-    ]
 
 
 def pair(
@@ -136,12 +121,16 @@ def pair(
     scored: StageDir,
     *,
     rules: PairingRules,
+    margins: Mapping[str, float] | None = None,
     open_identifier: Callable[[], LanguageIdentifier | None],
     settings: Mapping[str, Any],
     inputs: Inputs,
     progress: Progress,
 ) -> StageManifest:
-    """Best and worst of each prompt with one α per language; what gives no pair is written with its reason."""
+    """Best and worst of each prompt with one α per language; what gives no pair is written with its reason.
+
+    `margins` are smallest margins by language, in the place of the rules' one.
+    """
 
     def work() -> Made:
         identifier = open_identifier()
@@ -150,31 +139,30 @@ def pair(
         languages = scored.languages()
         with progress.task(f"{stage.title}: languages", len(languages)) as advance:
             for language in languages:
-                groups = read_scored(scored, language)
-                made = pair_language(groups, rules, identifier)
+                found = survey(stream_scored(scored, language), with_margin(rules, margins, language), identifier)
+                control = found.control()
+                tally = PairTally()
+                outcomes = found.outcomes(stream_scored(scored, language), control.alpha if control else 0.0)
                 files.append(stage.language_file(language))
-                tables.write_outcomes(files[-1], made.outcomes)
-                counts[language] = pairing_counts(len(groups), made)
+                tables.write_outcomes(files[-1], map(tally.counted, outcomes))
+                counts[language] = tally.counts(found, control)
                 advance(1)
         return files, {"languages": counts}
 
-    return _run(stage, inputs, asdict(rules) | dict(settings), work)
+    applied = {} if margins is None else {"min_margin": dict(margins)}
+    return _run(stage, inputs, asdict(rules) | applied | dict(settings), work)
 
 
-def pair_language(
-    groups: Sequence[ScoredPrompt], rules: PairingRules, identifier: LanguageIdentifier | None
-) -> Pairing:
-    """Pair the groups of one language, filtering by language where there is an identifier that knows it."""
-    if (
-        identifier is None
-        or not rules.filter_responses
-        or any(g.prompt.language in identifier.unsupported for g in groups)
-    ):
-        return pair_groups(groups, rules)
-    texts = [scored.response.text for group in groups for scored in group.responses]
-    found = iter(identifier.identify(texts))
-    languages = [[next(found) for _ in group.responses] for group in groups]
-    return pair_groups(groups, rules, languages=languages)
+def with_margin(rules: PairingRules, margins: Mapping[str, float] | None, language: str) -> PairingRules:
+    """The rules with the smallest margin of one language, where margins are given by language."""
+    if margins is None:
+        return rules
+    if language not in margins:
+        known = ", ".join(sorted(margins)) or "no language"
+        raise ValueError(
+            f"no noise floor was measured for {language!r} (known: {known}): score again, or give a number"
+        )
+    return replace(rules, min_margin=margins[language])
 
 
 def train(
@@ -198,11 +186,21 @@ def train(
         if not pairs:
             raise ValueError(f"{paired.path} holds no pairs to train on: look at its stage.json for the reasons")
         if not stage.checkpoint.exists():
-            ready = with_reference(pairs, open_reference(), progress, title=stage.title)
-            with progress.task(f"{stage.title}: optimiser steps", training.steps(len(pairs))) as advance:
+            judged = [
+                Judged(
+                    instruction=pair.prompt.instruction,
+                    responses=(pair.chosen.response, pair.rejected.response),
+                    name=f"prompt {pair.prompt.id!r} ({pair.prompt.language})",
+                )
+                for pair in pairs
+            ]
+            with closing(open_reference()) as reference:
+                ready = with_reference(judged, reference, progress, title=f"{stage.title}: ")
+            with progress.task(f"{stage.title}: optimiser steps", training.steps(len(ready))) as advance:
                 result = open_trainer().train(
                     ready, training, output=stage.checkpoint, metrics=stage.metrics, advance=advance
                 )
+            result = counting_left_out(result, len(pairs) - len(ready))
         else:
             result = manifest.last_metrics(stage)
         return [path for path in stage.checkpoint.rglob("*") if path.is_file()], {"training": result}
@@ -211,25 +209,36 @@ def train(
 
 
 def with_reference(
-    pairs: Sequence[PreferencePair], reference: Scorer, progress: Progress, *, title: str
+    pairs: Sequence[Judged], reference: Scorer, progress: Progress, *, title: str = ""
 ) -> list[TrainingPair]:
-    """Attach log π_ref of chosen and rejected under the prompt that is trained (the prompt's own language)."""
-    judged = [
-        Judged(instruction=pair.prompt.instruction, responses=(pair.chosen.response, pair.rejected.response))
-        for pair in pairs
-    ]
-    with progress.task(f"{title}: reference log-probabilities", 2 * len(pairs)) as advance:
-        logprobs = reference.score(judged, advance=advance)
-    return [
+    """Attach log π_ref to (chosen, rejected) under the prompt that is trained (the prompt's own language).
+
+    Pairs with a response that is too long for the reference are left out and told. ValueError where none is left.
+    """
+    with progress.task(f"{title}reference log-probabilities", 2 * len(pairs)) as advance:
+        logprobs = reference.score(pairs, advance=advance)
+    ready = [
         TrainingPair(
-            instruction=pair.prompt.instruction,
-            chosen=pair.chosen.response,
-            rejected=pair.rejected.response,
+            instruction=pair.instruction,
+            chosen=pair.responses[0],
+            rejected=pair.responses[1],
             reference_chosen_logprob=chosen.logprob,
             reference_rejected_logprob=rejected.logprob,
         )
         for pair, (chosen, rejected) in zip(pairs, logprobs, strict=True)
+        if chosen is not None and rejected is not None
     ]
+    if len(ready) < len(pairs):
+        said = f"{title}{len(pairs) - len(ready)} of {len(pairs)} pairs are too long for the reference's context"
+        if not ready:
+            raise ValueError(f"{said}: none is left to train on, so sample shorter responses")
+        progress.say(f"{said} and are left out")
+    return ready
+
+
+def counting_left_out(result: dict[str, float], n_left_out: int) -> dict[str, float]:
+    """What a trainer says of itself, with the pairs that never reached it among those dropped as too long."""
+    return result | {"dropped_too_long": result.get("dropped_too_long", 0) + n_left_out}
 
 
 def evaluate(
@@ -240,6 +249,7 @@ def evaluate(
     open_identifier: Callable[[], LanguageIdentifier | None],
     sampling: Sampling,
     shard_size: int,
+    settings: Mapping[str, Any],
     inputs: Inputs,
     progress: Progress,
 ) -> StageManifest:
@@ -248,20 +258,30 @@ def evaluate(
     def work() -> Made:
         files = _write_samples(stage, prompts, open_sampler, sampling, shard_size, progress)
         identifier = open_identifier()
-        counts = {language: answer_counts(read_sampled(stage, language), identifier) for language in prompts}
+        counts = {language: answer_counts(stream_sampled(stage, language), identifier) for language in prompts}
         return files, {"languages": counts}
 
-    return _run(stage, inputs, asdict(sampling) | {"shard_size": shard_size}, work)
+    return _run(stage, inputs, asdict(sampling) | {"shard_size": shard_size, **settings}, work)
+
+
+def stream_sampled(stage: StageDir, language: str) -> Iterator[SampledPrompt]:
+    """Every group of one language, shard by shard."""
+    return (group for code, _, path in stage.shards() if code == language for group in tables.stream_sampled(path))
 
 
 def read_sampled(stage: StageDir, language: str) -> list[SampledPrompt]:
     """Every group of one language, over all shards."""
-    return [group for code, _, path in stage.shards() if code == language for group in tables.read_sampled(path)]
+    return list(stream_sampled(stage, language))
+
+
+def stream_scored(stage: StageDir, language: str) -> Iterator[ScoredPrompt]:
+    """Every scored group of one language, shard by shard."""
+    return (group for code, _, path in stage.shards() if code == language for group in tables.stream_scored(path))
 
 
 def read_scored(stage: StageDir, language: str) -> list[ScoredPrompt]:
     """Every scored group of one language, over all shards."""
-    return [group for code, _, path in stage.shards() if code == language for group in tables.read_scored(path)]
+    return list(stream_scored(stage, language))
 
 
 def read_pairs(stage: StageDir) -> list[PreferencePair]:
@@ -269,7 +289,7 @@ def read_pairs(stage: StageDir) -> list[PreferencePair]:
     return [
         outcome
         for path in stage.language_files()
-        for outcome in tables.read_outcomes(path)
+        for outcome in tables.stream_outcomes(path)
         if isinstance(outcome, PreferencePair)
     ]
 
@@ -307,9 +327,8 @@ def _write_samples(
     }
     missing = {path: chunk for path, chunk in shards.items() if not path.exists()}
     if missing:
-        sampler = open_sampler()
         total = sum(len(chunk) for chunk in missing.values()) * sampling.n
-        with progress.task(f"{stage.title}: responses", total) as advance:
+        with closing(open_sampler()) as sampler, progress.task(f"{stage.title}: responses", total) as advance:
             for path, chunk in missing.items():
                 tables.write_sampled(path, sampler.sample(chunk, sampling, advance=advance))
     return list(shards)
@@ -317,8 +336,3 @@ def _write_samples(
 
 def _chunks(prompts: Sequence[Prompt], size: int) -> list[Sequence[Prompt]]:
     return [prompts[start : start + size] for start in range(0, len(prompts), size)]
-
-
-def _score_again(group: ScoredPrompt, policy: Scorer, reference: Scorer) -> list[ScoredPrompt]:
-    responses = tuple(scored.response for scored in group.responses)
-    return score_groups([SampledPrompt(prompt=group.prompt, responses=responses)], group.view, policy, reference)

@@ -1,46 +1,29 @@
-"""Single stages on single files: file in, file out, a summary back. The same functions that a run uses."""
+"""Single stages on single files: file in, file out, a summary back. The same functions that a run uses.
 
-from collections.abc import Mapping, Sequence
+The verbs that take hours, sample and score, are in resumable.py. Pairing needs no model, so none is imported for it.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from crossward.core.language import language_name
-from crossward.core.pairing import PairingRules
-from crossward.core.records import PreferencePair, Prompt, SampledPrompt, ScoredPrompt, View
-from crossward.engines.hf_sampler import HfSampler
-from crossward.engines.hf_scorer import HfScorer
-from crossward.engines.models import settle
-from crossward.engines.protocols import Judged, LanguageIdentifier, ModelSpec, Sampling, Scorer, Training, TrainingPair
-from crossward.engines.tokens import ChatTokens, compare_tokens, load_tokens
-from crossward.pipeline.counts import pairing_counts, sampled_counts, scored_counts
+from crossward.core.pairing import PairingRules, Survey
+from crossward.core.records import PreferencePair, Prompt
+from crossward.engines.protocols import Advance, Judged, LanguageIdentifier, ModelSpec, Training, no_progress
+from crossward.pipeline.counts import PairTally
 from crossward.pipeline.progress import Progress
-from crossward.pipeline.stages import pair_language, score_groups
+from crossward.pipeline.stages import counting_left_out, with_margin, with_reference
+from crossward.pipeline.streams import identified
 from crossward.store import edges
+from crossward.store.noise_file import read_margins
 from crossward.store.sources import Source, load_prompts, read_rows
 
 Summary = dict[str, Any]
-Group = TypeVar("Group", SampledPrompt, ScoredPrompt)
-
-
-def sample_file(
-    prompts: Mapping[str, Sequence[Prompt]],
-    output: Path,
-    *,
-    policy: ModelSpec,
-    sampling: Sampling,
-    batch_rows: int,
-    progress: Progress,
-) -> Summary:
-    """Sample responses to prompts and write the groups."""
-    settle()
-    sampler = HfSampler(policy, load_tokens(policy), batch_rows=batch_rows)
-    total = sum(len(group) for group in prompts.values()) * sampling.n
-    groups: list[SampledPrompt] = []
-    with progress.task("responses", total) as advance:
-        for _, group in sorted(prompts.items()):
-            groups += sampler.sample(group, sampling, advance=advance)
-    edges.write_groups(output, groups)
-    return {"languages": {language: sampled_counts(found) for language, found in by_language(groups).items()}}
+MEGABYTE = 1_000_000
+QUIET_MEGABYTES = 50  # paired in a few seconds
 
 
 def read_prompts(
@@ -69,52 +52,72 @@ def read_prompts(
     return load_prompts({code: source}, english=twins, allow_missing=True)
 
 
-def score_file(
-    input: Path,
-    output: Path,
-    *,
-    policy: ModelSpec,
-    reference: ModelSpec,
-    view: View,
-    compatibility: str,
-    batch_tokens: int,
-    progress: Progress,
-) -> Summary:
-    """Score every response of a file of groups under both models and write the scored groups."""
-    settle()
-    groups = edges.read_groups(input)
-    if view == "crosslingual":
-        for code in by_language(groups):
-            try:
-                language_name(code)
-            except ValueError as error:
-                raise ValueError(f"{input}: {error}") from None
-    policy_tokens, reference_tokens = load_tokens(policy), load_tokens(reference)
-    if differences := compare_tokens(policy_tokens, reference_tokens):
-        raise ValueError(
-            f"policy {policy.path} and reference {reference.path} differ: {'; '.join(differences)}: "
-            "a log-ratio needs the same ids under both, so use the checkpoint that the policy was aligned from"
-        )
-    scorers = [_scorer(spec, policy_tokens, compatibility, batch_tokens) for spec in (policy, reference)]
-    total = 2 * sum(len(group.responses) for group in groups)
-    with progress.task("log-probabilities", total) as advance:
-        scored = score_groups(groups, view, *scorers, advance=advance)
-    edges.write_scored(output, scored)
-    return {"view": view, "languages": {code: scored_counts(found) for code, found in by_language(scored).items()}}
+def margins_for(min_margin: str, input: Path) -> tuple[float, dict[str, float] | None]:
+    """What --min-margin says: one number of nats, or with "auto" the noise floor's margin of each language."""
+    if min_margin == "auto":
+        return 0.0, read_margins(input)
+    try:
+        number = float(min_margin)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ValueError(f"--min-margin must be a number of nats, 0 or more, or auto, got {min_margin!r}")
+    return number, None
 
 
 def pair_file(
-    input: Path, output: Path, *, rules: PairingRules, identifier: LanguageIdentifier | None
+    input: Path,
+    output: Path,
+    *,
+    rules: PairingRules,
+    margins: Mapping[str, float] | None = None,
+    identifier: LanguageIdentifier | None,
+    progress: Progress,
 ) -> dict[str, Summary]:
-    """Pair a file of scored groups, one α per language, and write the pairs. Returns the summary per language."""
+    """Pair a file of scored groups, one α per language, and write the pairs. Returns the summary per language.
+
+    `margins` are smallest margins by language, in the place of the rules' one.
+    """
     summaries: dict[str, Summary] = {}
-    pairs: list[PreferencePair] = []
-    for language, groups in by_language(edges.read_scored(input)).items():
-        made = pair_language(groups, rules, identifier)
-        summaries[language] = pairing_counts(len(groups), made)
-        pairs += made.pairs
-    edges.write_pairs(output, pairs)
+    with edges.scored_in(input) as groups, ExitStack() as shown:
+        advance = no_progress
+        if groups.size > QUIET_MEGABYTES * MEGABYTE:
+            title = f"pairing {input} (MB, read twice)"
+            advance = shown.enter_context(progress.task(title, 2 * groups.size // MEGABYTE))
+        groups.watch(megabytes(advance))
+        surveys: dict[str, Survey] = {}
+        for group, languages in identified(groups, rules, identifier):
+            code = group.prompt.language
+            if code not in surveys:
+                surveys[code] = Survey(with_margin(rules, margins, code))
+            surveys[code].add(group, languages)
+
+        def pairs() -> Iterator[PreferencePair]:
+            for code in groups.languages:
+                found = surveys.pop(code)
+                control, tally = found.control(), PairTally()
+                for outcome in found.outcomes(groups.of(code), control.alpha if control else 0.0):
+                    tally.counted(outcome)
+                    if isinstance(outcome, PreferencePair):
+                        yield outcome
+                summaries[code] = tally.counts(found, control)
+
+        edges.write_pairs(output, pairs())
     return summaries
+
+
+def megabytes(advance: Advance) -> Advance:
+    """Counts bytes, advances by whole megabytes."""
+    told = done = 0
+
+    def count(n: int) -> None:
+        nonlocal told, done
+        done += n
+        if done // MEGABYTE > told:
+            advance(done // MEGABYTE - told)
+            told = done // MEGABYTE
+
+    return count
 
 
 def train_file(
@@ -128,31 +131,26 @@ def train_file(
     progress: Progress,
 ) -> Summary:
     """Train on a file of pairs over an explicit reference; writes a checkpoint and its metrics beside it."""
+    from crossward.engines.hf_scorer import HfScorer
+    from crossward.engines.models import settle
     from crossward.engines.trl_trainer import TrlTrainer
+    from crossward.pipeline.comparable import comparable_tokens
 
     if output.exists():
         raise ValueError(f"{output} already exists: choose another --output, or delete it first")
     settle()
     rows = edges.read_pairs(input)
-    tokens = load_tokens(policy)
-    if differences := compare_tokens(tokens, load_tokens(reference)):
-        raise ValueError(f"policy {policy.path} and reference {reference.path} differ: {'; '.join(differences)}")
-    judged = [Judged(instruction=row.instruction, responses=(row.chosen, row.rejected)) for row in rows]
-    with progress.task("reference log-probabilities", 2 * len(rows)) as advance:
-        logprobs = HfScorer(reference, tokens, batch_tokens=batch_tokens).score(judged, advance=advance)
-    pairs = [
-        TrainingPair(
-            instruction=row.instruction,
-            chosen=row.chosen,
-            rejected=row.rejected,
-            reference_chosen_logprob=chosen.logprob,
-            reference_rejected_logprob=rejected.logprob,
-        )
-        for row, (chosen, rejected) in zip(rows, logprobs, strict=True)
+    tokens = comparable_tokens(policy, reference)
+    judged = [
+        Judged(instruction=row.instruction, responses=(row.chosen, row.rejected), name=f"pair {row.id!r}")
+        for row in rows
     ]
+    with closing(HfScorer(reference, tokens, batch_tokens=batch_tokens)) as scorer:
+        pairs = with_reference(judged, scorer, progress)
     metrics = output.with_name(output.name + ".metrics.jsonl")
     with progress.task("optimiser steps", training.steps(len(pairs))) as advance:
-        return TrlTrainer(policy, tokens).train(pairs, training, output=output, metrics=metrics, advance=advance)
+        result = TrlTrainer(policy, tokens).train(pairs, training, output=output, metrics=metrics, advance=advance)
+    return counting_left_out(result, len(rows) - len(pairs))
 
 
 def identifier_for(language_filter: str, input: Path) -> LanguageIdentifier | None:
@@ -163,27 +161,8 @@ def identifier_for(language_filter: str, input: Path) -> LanguageIdentifier | No
         case "lingua":
             from crossward.engines.lingua_identifier import LinguaIdentifier
 
-            languages = {group.prompt.language for group in edges.read_scored(input)}
+            with edges.scored_in(input) as groups:
+                languages = {group.prompt.language for group in groups}
             return LinguaIdentifier(tuple(sorted({*languages, "en"})))
         case _:
             raise ValueError(f"language filter must be 'none' or 'lingua', got {language_filter!r}")
-
-
-def by_language(groups: Sequence[Group]) -> dict[str, list[Group]]:
-    """Groups by the language of their prompt, in the order in which they came."""
-    found: dict[str, list[Group]] = {}
-    for group in groups:
-        found.setdefault(group.prompt.language, []).append(group)
-    return dict(sorted(found.items()))
-
-
-def _scorer(spec: ModelSpec, tokens: ChatTokens, compatibility: str, batch_tokens: int) -> Scorer:
-    match compatibility:
-        case "none":
-            return HfScorer(spec, tokens, batch_tokens=batch_tokens)
-        case "published":
-            from crossward.engines.published_scorer import PublishedScorer
-
-            return PublishedScorer(spec, tokens)
-        case _:
-            raise ValueError(f"compatibility must be 'none' or 'published', got {compatibility!r}")

@@ -7,7 +7,7 @@ in each reader; what contradicts itself is a ValueError with the line. Knows no 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from crossward.core.records import (
     FinishReason,
@@ -19,6 +19,7 @@ from crossward.core.records import (
     ScoredResponse,
     View,
 )
+from crossward.store.group_file import GroupFile
 from crossward.store.json_fields import (
     field_of,
     id_of,
@@ -34,6 +35,7 @@ from crossward.store.json_fields import (
 )
 from crossward.store.json_lines import Row, read_json_lines, write_json_lines
 
+_FINISH_REASONS = get_args(FinishReason)
 UNKNOWN_LANGUAGE = "und"  # ISO 639: undetermined
 
 
@@ -48,41 +50,54 @@ class PairRow:
     rejected: Response
 
 
-def read_groups(path: Path) -> list[SampledPrompt]:
-    """Prompts with their responses: id, language, instruction, english_instruction, responses.
+def groups_in(path: Path) -> GroupFile[SampledPrompt]:
+    """Prompts with their responses, to be read as a stream: id, language, instruction, english_instruction, responses.
 
     Optional: "finish_reasons" (absent: "stop") and "token_ids". English rows need no english_instruction.
     """
-    rows = read_json_lines(path)
-    groups = [
-        SampledPrompt(prompt=_prompt(row, where, twin_needed=True), responses=_responses(row, where))
-        for where, row in _located(path, rows)
-    ]
-    _require_unique(path, [number for number, _ in rows], [group.prompt for group in groups])
-    return groups
+    return GroupFile(path, group_of)
+
+
+def read_groups(path: Path) -> list[SampledPrompt]:
+    """All groups of a file as `groups_in` reads them."""
+    with groups_in(path) as groups:
+        return list(groups)
+
+
+def group_of(row: Row, where: str, *, twin_needed: bool = True) -> SampledPrompt:
+    """One row of a file of groups as a record; `where` names it in errors."""
+    return SampledPrompt(prompt=_prompt(row, where, twin_needed=twin_needed), responses=_responses(row, where))
 
 
 def write_groups(path: Path, groups: Iterable[SampledPrompt]) -> None:
     """Write groups as `read_groups` reads them."""
-    write_json_lines(path, (_prompt_row(group.prompt) | _responses_row(group.responses) for group in groups))
+    write_json_lines(path, map(group_row, groups))
 
 
-def read_scored(path: Path) -> list[ScoredPrompt]:
-    """Scored groups, ours or another tool's.
+def group_row(group: SampledPrompt) -> Row:
+    """One group as a row."""
+    return _prompt_row(group.prompt) | _responses_row(group.responses)
+
+
+def scored_in(path: Path) -> GroupFile[ScoredPrompt]:
+    """Scored groups, ours or another tool's, to be read as a stream.
 
     With only "log_ratio", policy_logprob = log_ratio and reference_logprob = 0. Absent "n_tokens" is 0; an unknown
     english_instruction or judged_under is ""; an absent "view" is multilingual where the response was judged under the
     prompt's own text and crosslingual otherwise.
     """
-    rows = read_json_lines(path)
-    groups = [_scored(row, where) for where, row in _located(path, rows)]
-    _require_unique(path, [number for number, _ in rows], [group.prompt for group in groups])
-    return groups
+    return GroupFile(path, scored_of)
+
+
+def read_scored(path: Path) -> list[ScoredPrompt]:
+    """All groups of a file as `scored_in` reads them."""
+    with scored_in(path) as groups:
+        return list(groups)
 
 
 def write_scored(path: Path, scored: Iterable[ScoredPrompt]) -> None:
     """Write scored groups: all that `write_groups` writes, and the numbers of each response in parallel lists."""
-    write_json_lines(path, map(_scored_row, scored))
+    write_json_lines(path, map(scored_row, scored))
 
 
 def read_pairs(path: Path) -> list[PairRow]:
@@ -97,21 +112,6 @@ def read_pairs(path: Path) -> list[PairRow]:
 def write_pairs(path: Path, pairs: Iterable[PreferencePair]) -> None:
     """Write pairs in TRL's conversational form, with scores and the sampler's ids beside."""
     write_json_lines(path, map(_pair_row, pairs))
-
-
-def _located(path: Path, rows: Sequence[tuple[int, Row]]) -> list[tuple[str, Row]]:
-    return [(f"{path}, line {number}", row) for number, row in rows]
-
-
-def _require_unique(path: Path, numbers: Sequence[int], prompts: Sequence[Prompt]) -> None:
-    seen: dict[tuple[str, str], int] = {}
-    for number, prompt in zip(numbers, prompts, strict=True):
-        first = seen.setdefault((prompt.id, prompt.language), number)
-        if first != number:
-            raise ValueError(
-                f"{path}: id {prompt.id!r} in language {prompt.language!r} stands on lines {first} and {number}: "
-                "each id may occur once per language, so remove or rename one"
-            )
 
 
 # Prompts
@@ -167,8 +167,10 @@ def _responses(row: Row, where: str) -> tuple[Response, ...]:
     return tuple(
         Response(
             text=text,
-            token_ids=token_ids_of(item, "token_ids", where),
-            finish_reason=one_of(reason, FinishReason, "finish_reasons", where),
+            token_ids=None if item is None else token_ids_of(item, "token_ids", where),
+            finish_reason=reason
+            if reason in _FINISH_REASONS
+            else one_of(reason, FinishReason, "finish_reasons", where),
         )
         for text, item, reason in zip(texts, ids, reasons, strict=True)
     )
@@ -177,7 +179,8 @@ def _responses(row: Row, where: str) -> tuple[Response, ...]:
 # Scores
 
 
-def _scored_row(group: ScoredPrompt) -> Row:
+def scored_row(group: ScoredPrompt) -> Row:
+    """One scored group as a row."""
     scored = group.responses
     return (
         _prompt_row(group.prompt)
@@ -193,7 +196,8 @@ def _scored_row(group: ScoredPrompt) -> Row:
     )
 
 
-def _scored(row: Row, where: str) -> ScoredPrompt:
+def scored_of(row: Row, where: str) -> ScoredPrompt:
+    """One row of a file of scored groups as a record; `where` names it in errors."""
     prompt, responses = _prompt(row, where, twin_needed=False), _responses(row, where)
     policy, reference = _logprobs(row, len(responses), where)
     n_tokens = parallel_of(row, "n_tokens", len(responses), where, default=0)

@@ -1,6 +1,7 @@
 """Fields of a JSON row, checked: each mistake is a ValueError with `where` (file and line), field, and what was got."""
 
 import sys
+from functools import cache
 from typing import Any, get_args
 
 from crossward.store.json_lines import Row
@@ -41,16 +42,23 @@ def parallel_of(row: Row, field: str, n: int, where: str, *, default: Any) -> li
 def numbers_of(row: Row, field: str, n: int, where: str) -> list[float]:
     values = parallel_of(row, field, n, where, default=None)
     for value in values:
+        if type(value) is float and -sys.float_info.max <= value <= sys.float_info.max:
+            continue
         if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > sys.float_info.max:
             raise ValueError(f"{where}: field {field!r} must hold finite numbers, got {shown(value)}")
     return [float(value) for value in values]
 
 
 def one_of(value: Any, literal: Any, field: str, where: str) -> Any:
-    allowed = get_args(literal)
+    allowed = _allowed(literal)
     if value not in allowed:
         raise ValueError(f"{where}: field {field!r} must be one of {', '.join(allowed)}, got {shown(value)}")
     return value
+
+
+@cache
+def _allowed(literal: Any) -> tuple[Any, ...]:
+    return get_args(literal)
 
 
 def is_whole(value: Any) -> bool:

@@ -1,10 +1,12 @@
 """Parquet shards (zstd) of sampled groups, scored groups, and pairing outcomes.
 
-One row holds one record whole. Equal records give equal bytes; floats are float64 and come back exactly; every page
-carries a checksum. A damaged, truncated or foreign file is a ValueError that names it. Knows no runs and no stages.
+One row holds one record whole. Written and read as streams, a row group in memory at a time. Equal records give equal
+bytes; floats are float64 and come back exactly; every page carries a checksum. A damaged, truncated or foreign file is
+a ValueError that names it. Knows no runs and no stages.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -23,10 +25,11 @@ from crossward.core.records import (
     SkipReason,
     View,
 )
-from crossward.store.files import write_bytes
+from crossward.store.files import atomic_file
 
 Outcome = PreferencePair | Skipped
 Row = dict[str, Any]
+ROW_GROUP = 1024
 Record = TypeVar("Record")
 
 
@@ -74,9 +77,14 @@ def write_sampled(path: Path, records: Iterable[SampledPrompt]) -> None:
     _write(path, SAMPLED, map(_sampled_row, records))
 
 
-def read_sampled(path: Path) -> list[SampledPrompt]:
-    """Read groups back. Raises ValueError for a missing, damaged or foreign file."""
+def stream_sampled(path: Path) -> Iterator[SampledPrompt]:
+    """Read groups back, one at a time. Raises ValueError for a missing, damaged or foreign file."""
     return _read(path, SAMPLED, _sampled)
+
+
+def read_sampled(path: Path) -> list[SampledPrompt]:
+    """`stream_sampled`, all at once."""
+    return list(stream_sampled(path))
 
 
 def write_scored(path: Path, records: Iterable[ScoredPrompt]) -> None:
@@ -84,9 +92,14 @@ def write_scored(path: Path, records: Iterable[ScoredPrompt]) -> None:
     _write(path, SCORED, map(_scored_row, records))
 
 
-def read_scored(path: Path) -> list[ScoredPrompt]:
-    """Read scored groups back. Raises ValueError for a missing, damaged or foreign file."""
+def stream_scored(path: Path) -> Iterator[ScoredPrompt]:
+    """Read scored groups back, one at a time. Raises ValueError for a missing, damaged or foreign file."""
     return _read(path, SCORED, _scored)
+
+
+def read_scored(path: Path) -> list[ScoredPrompt]:
+    """`stream_scored`, all at once."""
+    return list(stream_scored(path))
 
 
 def write_outcomes(path: Path, records: Iterable[Outcome]) -> None:
@@ -94,9 +107,14 @@ def write_outcomes(path: Path, records: Iterable[Outcome]) -> None:
     _write(path, OUTCOMES, map(_outcome_row, records))
 
 
-def read_outcomes(path: Path) -> list[Outcome]:
-    """Read pairs and skips back. Raises ValueError for a missing, damaged or foreign file."""
+def stream_outcomes(path: Path) -> Iterator[Outcome]:
+    """Read pairs and skips back, one at a time. Raises ValueError for a missing, damaged or foreign file."""
     return _read(path, OUTCOMES, _outcome)
+
+
+def read_outcomes(path: Path) -> list[Outcome]:
+    """`stream_outcomes`, all at once."""
+    return list(stream_outcomes(path))
 
 
 def count_rows(path: Path) -> int:
@@ -107,32 +125,38 @@ def count_rows(path: Path) -> int:
         raise ValueError(_damaged(path, _first_line(error))) from None
 
 
+def count_responses(path: Path) -> int:
+    """How many responses the groups of a shard of sampled groups hold."""
+    return sum(len(group.responses) for group in stream_sampled(path))
+
+
 def _write(path: Path, schema: pa.Schema, rows: Iterable[Row]) -> None:
-    """Encode in memory, so that the only thing that can fail on the disk is one plain write."""
-    sink = pa.BufferOutputStream()
-    table = pa.Table.from_pylist(list(rows), schema=schema)
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    write_bytes(path, sink.getvalue().to_pybytes())
+    """Row groups of fixed size, so that the bytes depend on nothing but the records."""
+    left = iter(rows)
+    with (
+        atomic_file(path) as handle,
+        pq.ParquetWriter(handle, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
+        while chunk := list(islice(left, ROW_GROUP)):
+            writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
 
 
-def _read(path: Path, schema: pa.Schema, record_of: Callable[[Row], Record]) -> list[Record]:
+def _read(path: Path, schema: pa.Schema, record_of: Callable[[Row], Record]) -> Iterator[Record]:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         raise ValueError(f"shard {path} does not exist: run again, only that shard is redone") from None
     except IsADirectoryError:
         raise ValueError(f"shard {path} is a folder: expected a Parquet file") from None
-    rows = _rows(path, content, schema)
-    records: list[Record] = []
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(_rows(path, content, schema), start=1):
         try:
-            records.append(record_of(row))
+            record = record_of(row)
         except ValueError as error:
             raise ValueError(_damaged(path, f"row {number}: {error}")) from None
-    return records
+        yield record
 
 
-def _rows(path: Path, content: bytes, schema: pa.Schema) -> list[Row]:
+def _rows(path: Path, content: bytes, schema: pa.Schema) -> Iterator[Row]:
     """Every row of a Parquet file; the disk is not touched, so every exception of the decoder means a bad file."""
     try:
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
@@ -141,12 +165,14 @@ def _rows(path: Path, content: bytes, schema: pa.Schema) -> list[Row]:
         raise ValueError(_damaged(path, f"not a whole Parquet file: {_first_line(error)}")) from None
     if not found.equals(schema):
         raise ValueError(_damaged(path, _difference(found, schema)))
-    try:
-        table = file.read()
-        table.validate(full=True)
-        return table.to_pylist()
-    except Exception as error:
-        raise ValueError(_damaged(path, _first_line(error))) from None
+    for index in range(file.num_row_groups):
+        try:
+            table = file.read_row_group(index)
+            table.validate(full=True)
+            rows = table.to_pylist()
+        except Exception as error:
+            raise ValueError(_damaged(path, _first_line(error))) from None
+        yield from rows
 
 
 def _damaged(path: Path, why: str) -> str:

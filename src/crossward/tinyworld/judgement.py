@@ -20,7 +20,8 @@ from crossward.core.winrates import (
 )
 from crossward.pipeline.assemble import Engines
 from crossward.pipeline.progress import Progress
-from crossward.pipeline.stages import read_sampled, score_groups
+from crossward.pipeline.stages import read_sampled
+from crossward.pipeline.streams import score_groups
 from crossward.store.run_dir import IterationDir, RunDir
 from crossward.tinyworld.vocabulary import LANGUAGES
 from crossward.tinyworld.world import Features, features, gold

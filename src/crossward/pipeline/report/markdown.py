@@ -1,12 +1,13 @@
 """The report of a run as one Markdown file, made from the stages' own counts and nothing else."""
 
 import json
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from crossward.config import Config, parse
 from crossward.pipeline import provenance
+from crossward.pipeline.report.reward import reward_tables
+from crossward.pipeline.report.tables import cell, table
 from crossward.store import manifest
 from crossward.store.files import write_text
 from crossward.store.manifest import StageManifest
@@ -32,25 +33,6 @@ def report_again(run: Path) -> Path:
         raise ValueError(f"{run} is not a run directory: it has no config.yaml")
     write_report(directory, parse(provenance.read_config(directory), where=str(directory.config)))
     return directory.report
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table; numbers to the right."""
-    body = [[_cell(value) for value in row] for row in rows]
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [list(header), rule, *body])
-
-
-def _cell(value: object) -> str:
-    match value:
-        case None:
-            return "–"
-        case float():
-            return f"{value:.3g}" if abs(value) < 0.1 and value else f"{value:.2f}"
-        case dict():
-            return ", ".join(f"{key} {count}" for key, count in value.items()) or "none"
-        case _:
-            return str(value).replace("|", "\\|").replace("\n", " ")
 
 
 def _headline(directory: RunDir, config: Config) -> str:
@@ -79,17 +61,13 @@ def _iteration(directory: RunDir, t: int, config: Config) -> str:
                 "mean characters",
                 "mean log-ratio",
                 "mean spread",
-                "noise sd",
-                "noise margin",
-                "flipped choices",
             ],
             [_response_row(language, counts, scored) for language, counts in _languages(sampled)],
         )
     )
-    parts.append(
-        "Log-ratios, spread (best minus worst of a prompt), noise and margins are in nats. "
-        "Noise: the same responses scored again in other batches; flipped: best or worst of a prompt changed."
-    )
+    parts.append("Log-ratios and spread (best minus worst of a prompt) are in nats.")
+    if scored is not None:
+        parts += reward_tables(scored)
     if paired is not None:
         header = [
             "language",
@@ -111,7 +89,6 @@ def _iteration(directory: RunDir, t: int, config: Config) -> str:
 
 def _response_row(language: str, counts: dict[str, Any], scored: StageManifest | None) -> list[object]:
     found = scored.counts["languages"].get(language, {}) if scored else {}
-    noise = found.get("noise", {})
     return [
         language,
         counts["prompts"],
@@ -120,9 +97,6 @@ def _response_row(language: str, counts: dict[str, Any], scored: StageManifest |
         counts["mean_chars"],
         found.get("mean_log_ratio"),
         found.get("mean_spread"),
-        noise.get("sd"),
-        noise.get("margin"),
-        f"{noise['best_flips'] + noise['worst_flips']} of {2 * noise['n_groups']}" if noise else None,
     ]
 
 
@@ -139,7 +113,7 @@ def _training(stage: StageDir, trained: StageManifest) -> str:
     names = [name for name in last if name not in ("step", "epoch") and isinstance(last[name], (int, float))]
     rows = [[name, first.get(name), last[name]] for name in names]
     summary = {key: value for key, value in trained.counts.get("training", {}).items() if key.startswith("dropped")}
-    note = f"Pairs left out of training: {_cell(summary)}." if any(summary.values()) else ""
+    note = f"Pairs left out of training: {cell(summary)}." if any(summary.values()) else ""
     shown = table(["training", f"step {first.get('step')}", f"step {last.get('step')}"], rows)
     return "\n\n".join(part for part in (shown, note) if part)
 

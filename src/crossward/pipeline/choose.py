@@ -1,0 +1,78 @@
+"""Which engine samples and which scores, from plain names; each is imported late, so that start-up is quick."""
+
+from dataclasses import replace
+
+from crossward.engines.models import base_spec, max_positions, read_config
+from crossward.engines.openai_sampler import Endpoint, OpenAiSampler
+from crossward.engines.protocols import ModelSpec, Sampler, Scorer
+from crossward.engines.tokens import ChatTokens, load_tokens
+from crossward.engines.vllm_engine import VllmOptions, vllm_problem
+
+
+def resolved(engine: str, device: str) -> str:
+    """The engine itself; for auto vLLM where it is installed for the device, else transformers."""
+    if engine != "auto":
+        return engine
+    return "transformers" if vllm_problem(device) else "vllm"
+
+
+def require_engine(engine: str, device: str) -> str:
+    """The engine in words; raises ValueError where it cannot work on the device."""
+    if engine == "vllm" and (problem := vllm_problem(device)):
+        raise ValueError(problem)
+    return engine
+
+
+def endpoint_of(
+    engine: str, base_url: str | None, model: str | None, api_key_env: str | None, concurrency: int
+) -> Endpoint | None:
+    """The server that a command line names; None where the engine is another."""
+    if engine != "openai":
+        if base_url or model or api_key_env:
+            raise ValueError("--base-url, --model and --api-key-env name a server: they need --engine openai")
+        return None
+    if not base_url or not model:
+        raise ValueError("--engine openai needs a server (--base-url http://localhost:8000/v1) and its --model")
+    return Endpoint(base_url=base_url, model=model, api_key_env=api_key_env, concurrency=concurrency)
+
+
+def endpoint_sampler(endpoint: Endpoint, spec: ModelSpec | None) -> Sampler:
+    """A sampler of a policy behind a server; `spec` is the checkpoint that it serves, where that is at hand."""
+    if spec is None:
+        return OpenAiSampler(endpoint, None)
+    return OpenAiSampler(endpoint, load_tokens(spec), limit=max_positions(read_config(base_spec(spec))))
+
+
+def local_sampler(
+    engine: str, spec: ModelSpec, tokens: ChatTokens, *, batch_rows: int, options: VllmOptions | None = None
+) -> Sampler:
+    """A sampler of weights that are at hand."""
+    match engine:
+        case "transformers":
+            from crossward.engines.hf_sampler import HfSampler
+
+            return HfSampler(spec, tokens, batch_rows=batch_rows)
+        case "vllm":
+            from crossward.engines.vllm_sampler import VllmSampler
+
+            return VllmSampler(spec, tokens, options=options)
+        case _:
+            raise ValueError(f"unknown engine {engine!r}: expected transformers or vllm")
+
+
+def local_scorer(
+    engine: str, spec: ModelSpec, tokens: ChatTokens, *, batch_tokens: int | None, options: VllmOptions | None = None
+) -> Scorer:
+    """A scorer; two vLLM engines, policy and reference, share the memory that one may take."""
+    match engine:
+        case "transformers":
+            from crossward.engines.hf_scorer import HfScorer
+
+            return HfScorer(spec, tokens, batch_tokens=batch_tokens)
+        case "vllm":
+            from crossward.engines.vllm_scorer import VllmScorer
+
+            half = options or VllmOptions()
+            return VllmScorer(spec, tokens, options=replace(half, memory_share=half.memory_share / 2))
+        case _:
+            raise ValueError(f"unknown engine {engine!r}: expected transformers or vllm")

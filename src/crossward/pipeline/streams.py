@@ -1,0 +1,123 @@
+"""Groups as streams: what a model or an identifier works on is a window of them, so that memory is one window's.
+
+Windows begin at fixed places, which makes what is computed together, and with it every rounding, independent of where
+a stop cut the work. Nothing is decided here: the maths is in core, the models are in engines.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+from crossward.core.instructions import judged_under
+from crossward.core.language import Identification
+from crossward.core.pairing import Pairing, PairingRules, Survey
+from crossward.core.records import ResponseLogprob, SampledPrompt, ScoredPrompt, ScoredResponse, View
+from crossward.engines.protocols import Advance, Judged, LanguageIdentifier, Scorer, no_progress
+
+WINDOW = 128  # groups that are scored together
+SAMPLE_WINDOW = 64  # prompts that are sampled together
+Item = TypeVar("Item")
+
+
+def windows(items: Iterable[Item], size: int = WINDOW) -> Iterator[list[Item]]:
+    """The items in lists of `size`, the last one shorter.
+
+    >>> list(windows("abcde", 2))
+    [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    left = iter(items)
+    while window := list(islice(left, size)):
+        yield window
+
+
+def score_windows(
+    groups: Iterable[SampledPrompt],
+    view: View,
+    policy: Scorer,
+    reference: Scorer,
+    *,
+    size: int = WINDOW,
+    advance: Advance = no_progress,
+) -> Iterator[list[ScoredPrompt]]:
+    """Score a stream of groups, window by window."""
+    for window in windows(groups, size):
+        yield score_groups(window, view, policy, reference, advance=advance)
+
+
+def score_groups(
+    groups: Sequence[SampledPrompt],
+    view: View,
+    policy: Scorer,
+    reference: Scorer,
+    *,
+    advance: Advance = no_progress,
+) -> list[ScoredPrompt]:
+    """Score groups under both models; the same ids, instruction and order for both.
+
+    A response that is too long for either model's context is left out of its group: the group's size tells.
+    """
+    judged = [
+        Judged(
+            instruction=judged_under(group.prompt, view),
+            responses=group.responses,
+            name=f"prompt {group.prompt.id!r} ({group.prompt.language})",
+        )
+        for group in groups
+    ]
+    by_policy = policy.score(judged, advance=advance)
+    by_reference = reference.score(judged, advance=advance)
+    return [
+        ScoredPrompt(
+            prompt=group.prompt,
+            view=view,
+            judged_under=asked.instruction,
+            responses=_scored(group, ours, theirs),
+        )
+        for group, asked, ours, theirs in zip(groups, judged, by_policy, by_reference, strict=True)
+    ]
+
+
+def _scored(
+    group: SampledPrompt, ours: Sequence[ResponseLogprob | None], theirs: Sequence[ResponseLogprob | None]
+) -> tuple[ScoredResponse, ...]:
+    return tuple(
+        ScoredResponse(
+            response=response,
+            policy_logprob=own.logprob,
+            reference_logprob=base.logprob,
+            n_tokens=own.n_tokens,
+        )
+        for response, own, base in zip(group.responses, ours, theirs, strict=True)
+        if own is not None and base is not None
+    )
+
+
+def identified(
+    groups: Iterable[ScoredPrompt], rules: PairingRules, identifier: LanguageIdentifier | None, *, size: int = WINDOW
+) -> Iterator[tuple[ScoredPrompt, Sequence[Identification] | None]]:
+    """Every group with the language of each response, or None where nobody asks or the identifier cannot tell."""
+    if identifier is None or not rules.filter_responses:
+        for group in groups:
+            yield group, None
+        return
+    for window in windows(groups, size):
+        asked = [group for group in window if group.prompt.language not in identifier.unsupported]
+        found = iter(identifier.identify([r.response.text for group in asked for r in group.responses]))
+        for group in window:
+            known = group.prompt.language not in identifier.unsupported
+            yield group, [next(found) for _ in group.responses] if known else None
+
+
+def survey(groups: Iterable[ScoredPrompt], rules: PairingRules, identifier: LanguageIdentifier | None) -> Survey:
+    """The first pass of pairing over the groups of one language."""
+    found = Survey(rules)
+    for group, languages in identified(groups, rules, identifier):
+        found.add(group, languages)
+    return found
+
+
+def pair_language(
+    groups: Sequence[ScoredPrompt], rules: PairingRules, identifier: LanguageIdentifier | None
+) -> Pairing:
+    """Pair the groups of one language, held in memory; filters by language where there is an identifier."""
+    return survey(groups, rules, identifier).pairing(groups)
