@@ -12,7 +12,7 @@ demo: $(INSTALLED) ## the whole method on the tiny world, in minutes on a laptop
 	$(BIN)/python -m crossward.tinyworld
 
 test: lint $(VLLM) ## what continuous integration runs
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

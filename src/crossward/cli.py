@@ -164,7 +164,7 @@ def score(
     view: Annotated[
         Literal["crosslingual", "multilingual"], typer.Option(help="The instruction that responses are judged under.")
     ] = "crosslingual",
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Padded tokens in one batch.")] = 16384,
+    batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens at once; left out: what fits.")] = None,
     dtype: Precision = "bfloat16",
     device: Device = "auto",
     engine: Engine = "transformers",
@@ -291,7 +291,7 @@ def train(
         policy=models[0],
         reference=models[1],
         training=training,
-        batch_tokens=16384,
+        batch_tokens=None,
         progress=console.Terminal(),
     )
     if json:

@@ -200,7 +200,7 @@ class Runtime(Section):
 
     device: str = "auto"
     sample_rows: Positive = 64
-    score_tokens: Positive = 16384
+    score_tokens: Positive | None = None
     threads: Positive | None = None
     vllm: Vllm = Vllm()
 

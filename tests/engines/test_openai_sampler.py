@@ -317,7 +317,6 @@ def served(spec: ModelSpec, tmp_path: Path) -> Iterator[str]:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-@pytest.mark.xdist_group("vllm")
 def test_a_real_server_gives_the_checkpoints_own_tokens(spec: ModelSpec, tokens: ChatTokens, served: str):
     endpoint = Endpoint(base_url=served, model="served", first_pause_s=0.2)
     sampler = OpenAiSampler(endpoint, tokens, limit=512)

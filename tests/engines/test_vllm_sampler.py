@@ -27,7 +27,6 @@ from crossward.engines.tokens import load_tokens
 from crossward.engines.vllm_engine import VllmOptions, vllm_problem
 from crossward.engines.vllm_sampler import VllmSampler
 
-pytestmark = pytest.mark.xdist_group("vllm")
 SAMPLING = Sampling(n=3, temperature=0.9, top_p=1.0, max_new_tokens=12, seed=42)
 GREEDY = replace(SAMPLING, n=1, temperature=0.0, max_new_tokens=16)
 OPTIONS = VllmOptions(cpu_cache_gib=0.125)

@@ -18,8 +18,6 @@ from crossward.engines.tokens import ChatTokens, load_tokens
 from crossward.engines.vllm_engine import VllmOptions
 from crossward.engines.vllm_scorer import VllmScorer
 
-pytestmark = pytest.mark.xdist_group("vllm")
-
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:

@@ -6,6 +6,7 @@ The work is done in forked children, so that many kills cost one import of torch
 import multiprocessing
 import os
 import random
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -132,16 +133,18 @@ def test_continuing_and_beginning_anew_are_told(tmp_path: Path):
     verb = scoring(tmp_path, heard)
     killed_while_writing(verb, output, 2, 0.5)
     verb(output)
-    assert heard.lines == [f"continuing: 6 of 11 groups are in {output}.partial"]
+    continuing, work = heard.lines
+    assert continuing == f"continuing: 6 of 11 groups are in {output}.partial"
+    assert re.fullmatch(r"\d+ tokens through both models, \d+\.\d% of them padding or repeated .* tokens/s", work)
     heard.lines.clear()
     killed_while_writing(verb, output, 1, 0.0)
     scoring(tmp_path, heard, view="multilingual", batch_tokens=128)(output)
-    assert heard.lines == [f"{output}.partial was begun with another batch_tokens, view: beginning anew"]
+    assert heard.lines[0] == f"{output}.partial was begun with another batch_tokens, view: beginning anew"
     heard.lines.clear()
     killed_while_writing(verb, output, 1, 0.0)
     make_family("chatml", tmp_path / "policy", seed=9)
     verb(output)
-    assert heard.lines == [f"{output}.partial was begun with another policy: beginning anew"]
+    assert heard.lines[0] == f"{output}.partial was begun with another policy: beginning anew"
 
 
 def test_no_model_is_opened_where_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -52,12 +52,15 @@ def test_a_prompt_is_shown_in_every_language_or_in_one(finished: RunDir):
 def test_the_report_holds_the_counts_of_the_stages(finished: RunDir):
     report = finished.report.read_text(encoding="utf-8")
     sampled = manifest.read(finished.iteration(1).stage("sample"))
+    scored = manifest.read(finished.iteration(1).stage("score"))
     paired = manifest.read(finished.iteration(1).stage("pair"))
     assert sampled is not None
+    assert scored is not None
     assert paired is not None
     for language in ("en", "es"):
         counts, pairs = sampled.counts["languages"][language], paired.counts["languages"][language]
-        assert f"| {language} | 6 | 24 | {counts['truncated']} | {counts['mean_chars']:.2f} |" in report
+        empty = scored.counts["languages"][language]["empty"]
+        assert f"| {language} | 6 | 24 | {counts['truncated']} | {empty} | 0 | {counts['mean_chars']:.2f} |" in report
         assert re.search(rf"\| {language} \| {pairs['n_pairs']} \| ", report)
     assert "| iteration-1/train | " in report
     assert '"transformers": ' in report

@@ -48,7 +48,7 @@ class HfSampler:
 
     def close(self) -> None:
         """Give the model's memory back."""
-        del self._model
+        vars(self).pop("_model", None)
 
     def _draw(self, rows: Sequence[SampleRow], sampling: Sampling) -> list[Response]:
         """One left-padded batch through generate()."""

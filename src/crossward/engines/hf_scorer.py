@@ -65,7 +65,7 @@ class HfScorer:
 
     def close(self) -> None:
         """Give the model's memory back."""
-        del self._model
+        vars(self).pop("_model", None)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

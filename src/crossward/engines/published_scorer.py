@@ -42,7 +42,7 @@ class PublishedScorer:
 
     def close(self) -> None:
         """Give the model's memory back."""
-        del self._model
+        vars(self).pop("_model", None)
 
     def _column(self, batch: Sequence[Judged], k: int) -> list[ResponseLogprob]:
         """Candidate k of every prompt of one batch; a prompt without that many candidates gets a placeholder."""

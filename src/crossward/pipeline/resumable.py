@@ -24,7 +24,7 @@ from crossward.pipeline.counts import SampledTally, ScoredTally
 from crossward.pipeline.noise import measure_noise, noise_sample
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.prompts import prompt_hashes
-from crossward.pipeline.streams import SAMPLE_WINDOW, WINDOW, score_windows, windows
+from crossward.pipeline.streams import SAMPLE_WINDOW, WINDOW, score_windows, told_work, windows
 from crossward.store import edges
 from crossward.store.journal import Journal
 from crossward.store.noise_file import noise_file, write_noise
@@ -92,7 +92,7 @@ def score_file(
     reference: ModelSpec,
     view: View,
     compatibility: str,
-    batch_tokens: int,
+    batch_tokens: int | None,
     engine: str = "transformers",
     noise: bool = False,
     window: int = WINDOW,
@@ -142,6 +142,7 @@ def score_file(
                         journal.append(map(edges.scored_row, found))
                         for scored in found:
                             tallies[scored.prompt.language].add(scored)
+                progress.say(told_work(*scorers))
             if noise:
                 models.pop_all()  # measure_noise closes them
                 floors = _noise(journal, scorers, (policy, reference), opened, progress)

@@ -6,7 +6,7 @@ maths is in core, the models are in engines, the files in store, the order in it
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -27,7 +27,7 @@ from crossward.engines.protocols import (
 from crossward.pipeline.counts import PairTally, answer_counts, sampled_counts, scored_counts
 from crossward.pipeline.noise import OpenScorer, measure_noise
 from crossward.pipeline.progress import Progress
-from crossward.pipeline.streams import score_windows, survey
+from crossward.pipeline.streams import score_windows, survey, told_work
 from crossward.store import manifest, tables
 from crossward.store.manifest import StageManifest
 from crossward.store.run_dir import StageDir
@@ -74,14 +74,21 @@ def score(
 
     `noise_sample` prompts of each language are scored again, in other batches and, with `open_exact`, in float32.
     """
+    models = ExitStack()
     scorers: list[tuple[Scorer, Scorer]] = []
 
     def opened() -> tuple[Scorer, Scorer]:
         if not scorers:
             scorers.append(open_scorers())
+            for scorer in scorers[0]:
+                models.callback(scorer.close)
         return scorers[0]
 
     def work() -> Made:
+        with models:
+            return score_missing()
+
+    def score_missing() -> Made:
         shards = {stage.shard(language, index): path for language, index, path in sampled.shards()}
         missing = {path: source for path, source in shards.items() if not path.exists()}
         if missing:
@@ -92,6 +99,7 @@ def score(
                     groups = tables.stream_sampled(source)
                     scored = score_windows(groups, view, policy, reference, advance=advance)
                     tables.write_scored(path, chain.from_iterable(scored))
+            progress.say(f"{stage.title}: {told_work(policy, reference)}")
         counts = {
             language: scored_counts(
                 stream_scored(stage, language),
@@ -108,9 +116,6 @@ def score(
                 again, policy=policy, reference=reference, open_exact=open_exact, progress=progress, title=stage.title
             )
             counts = {language: counts[language] | {"noise": floors[language]} for language in counts}
-        elif scorers:
-            for scorer in opened():
-                scorer.close()
         return list(shards), {"languages": counts}
 
     return _run(stage, inputs, {"view": view, "noise_sample": noise_sample, **settings}, work)

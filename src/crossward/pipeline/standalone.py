@@ -127,7 +127,7 @@ def train_file(
     policy: ModelSpec,
     reference: ModelSpec,
     training: Training,
-    batch_tokens: int,
+    batch_tokens: int | None,
     progress: Progress,
 ) -> Summary:
     """Train on a file of pairs over an explicit reference; writes a checkpoint and its metrics beside it."""

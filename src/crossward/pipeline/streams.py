@@ -92,6 +92,20 @@ def _scored(
     )
 
 
+def told_work(policy: Scorer, reference: Scorer) -> str:
+    """What both models did, in words: tokens, how many were not needed, and how quick it was."""
+    done = (policy.work, reference.work)
+    tokens, seconds = sum(work.processed_tokens for work in done), sum(work.seconds for work in done)
+    needed = sum(work.unique_tokens for work in done)
+    if not tokens:
+        return "tokens were not counted"
+    waste = 1 - needed / tokens
+    return (
+        f"{tokens} tokens through both models, {waste:.1%} of them padding or repeated prompts, "
+        f"{tokens / max(seconds, 1e-9):.0f} tokens/s"
+    )
+
+
 def identified(
     groups: Iterable[ScoredPrompt], rules: PairingRules, identifier: LanguageIdentifier | None, *, size: int = WINDOW
 ) -> Iterator[tuple[ScoredPrompt, Sequence[Identification] | None]]:

@@ -5,6 +5,7 @@ languages at once), because answers to one request resemble each other.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from statistics import fmean
 
@@ -99,11 +100,15 @@ def accuracies(ranked: Mapping[View, Ranked]) -> dict[View, dict[str, Interval]]
 def rank(config: Config, run: RunDir, progress: Progress) -> dict[View, Ranked]:
     """π_0's own held-out answers ranked by the reward log π_0/π_I under either view, held against gold."""
     engines = Engines(config)
-    policy, reference = (engines.scorer(model) for model in (engines.policy(), engines.reference()))
+    models = engines.policy(), engines.reference()
     groups = [group for language in LANGUAGES for group in _answers(run.iteration(0), language)]
     views: tuple[View, ...] = ("crosslingual", "multilingual")
     total = 2 * len(views) * sum(len(group.responses) for group in groups)
-    with progress.task("gold: log-probabilities of π_0's answers under both views", total) as advance:
+    with (
+        closing(engines.scorer(models[0])) as policy,
+        closing(engines.scorer(models[1])) as reference,
+        progress.task("gold: log-probabilities of π_0's answers under both views", total) as advance,
+    ):
         return {
             view: {
                 (group.prompt.language, group.prompt.id): ranked_pairs(
