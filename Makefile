@@ -6,7 +6,7 @@ VLLM := .venv/installed-vllm
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test lint docs bench bench-gpu clean
 
 demo: $(INSTALLED) ## the whole method on the tiny world, in minutes on a laptop
 	$(BIN)/python -m crossward.tinyworld
@@ -22,9 +22,19 @@ lint: $(INSTALLED)
 docs: $(INSTALLED) ## writes docs/cli.md from the command line itself
 	$(BIN)/python docs/generate_cli.py
 
-bench: $(VLLM) ## prints ratios; nothing is asserted
-	$(BIN)/python benchmarks/length_control.py
+# DATA: a folder with the paper's prompts and answers (benchmarks/workload.py); without it, ids are drawn at random.
+bench: $(VLLM) ## prints ratios; nothing is asserted; about an hour on two cores that do nothing else
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/length_control.py
+	$(BIN)/python benchmarks/peak_memory.py
+	$(BIN)/python benchmarks/scoring.py $(if $(DATA),--data $(DATA))
+	$(BIN)/python benchmarks/training.py $(if $(DATA),--data $(DATA))
+	$(BIN)/python benchmarks/vllm_scoring.py $(if $(DATA),--data $(DATA)) --groups 4
+	$(BIN)/python benchmarks/vllm_sampling.py $(if $(DATA),--data $(DATA))
+	$(BIN)/python benchmarks/growth.py
+
+bench-gpu: $(INSTALLED) ## scoring on one GPU, nothing downloaded: benchmarks/gpu_scoring.py
+	$(BIN)/python benchmarks/gpu_scoring.py
 
 clean:
 	rm -rf .venv runs
