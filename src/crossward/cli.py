@@ -146,7 +146,7 @@ def sample(
         prompts,
         output,
         policy=spec if policy else None,
-        engine=resolved(engine, device),
+        engine=resolved(engine, spec),
         endpoint=endpoint_of(engine, base_url, model, api_key_env, concurrency),
         sampling=Sampling(n=n, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed),
         batch_rows=batch_rows,

@@ -34,8 +34,8 @@ def engines_of(config: Config) -> dict[str, Finding]:
     return {f.subject: f for f in preflight(config) if f.subject.startswith("engine of ")}
 
 
-def recipe_with(folder: Path, **sample: Any) -> dict[str, Any]:
-    recipe = make_recipe(folder)
+def recipe_with(folder: Path, *, head_size: int = 32, **sample: Any) -> dict[str, Any]:
+    recipe = make_recipe(folder, head_size=head_size)
     return recipe | {"sample": recipe["sample"] | sample}
 
 
@@ -49,6 +49,12 @@ def test_auto_is_vllm_where_it_is_installed_for_the_device(tmp_path: Path):
     found = engines_of(config)
     assert found["engine of sample"].text == found["engine of evaluate"].text == "vllm, chosen by auto"
     assert found["engine of score"].text == "transformers"
+
+
+def test_auto_is_transformers_for_a_model_that_vllm_does_not_take(tmp_path: Path):
+    """No attention of vLLM's on a CPU has heads of 8."""
+    config = config_of(recipe_with(tmp_path, head_size=8, engine="auto"))
+    assert Engines(config).sample_engine("sample") == {"engine": "transformers"}
 
 
 @pytest.mark.usefixtures("no_vllm")

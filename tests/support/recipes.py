@@ -33,10 +33,10 @@ def write_prompts(folder: Path, prompts: dict[str, list[str]] | None = None) -> 
     return folder
 
 
-def make_recipe(folder: Path, *, family: str = "chatml", **changes: Any) -> dict[str, Any]:
+def make_recipe(folder: Path, *, family: str = "chatml", head_size: int = 8, **changes: Any) -> dict[str, Any]:
     """A recipe as nested dictionaries; `changes` replace whole sections."""
-    policy = make_family(family, folder / "policy", seed=0)
-    reference = make_family(family, folder / "reference", seed=1)
+    policy = make_family(family, folder / "policy", seed=0, head_size=head_size)
+    reference = make_family(family, folder / "reference", seed=1, head_size=head_size)
     write_prompts(folder / "prompts")
     recipe: dict[str, Any] = {
         "run": str(folder / "run"),

@@ -25,7 +25,14 @@ from typing import IO, Any
 from peft import PeftConfig
 from tqdm import tqdm
 
-from crossward.engines.models import adapter_folder, base_spec, max_positions, read_config, resolve_device
+from crossward.engines.models import (
+    adapter_folder,
+    base_spec,
+    max_positions,
+    read_config,
+    resolve_device,
+    text_config,
+)
 from crossward.engines.protocols import Advance, ModelSpec, no_progress
 
 INSTALL = "vLLM is not installed: pip install 'crossward[vllm]'"
@@ -41,6 +48,8 @@ for pid in sys.argv[1:]:
 """
 # The adapter ranks that vLLM reserves memory for.
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+# The head sizes of its attention on a CPU (vLLM 0.32).
+_CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +74,17 @@ def vllm_problem(device: str) -> str | None:
     if wanted != built:
         return f"the installed vLLM is built for {built}, but the device is {wanted}: install the other build"
     return None
+
+
+def refused_head_size(spec: ModelSpec) -> int | None:
+    """The model's head size where vLLM on a CPU has no attention for it; None where it has, and on a GPU."""
+    if not _is_cpu_build():
+        return None
+    config = text_config(read_config(base_spec(spec)))
+    size, hidden, heads = (config.get(key) for key in ("head_dim", "hidden_size", "num_attention_heads"))
+    if not isinstance(size, int):
+        size = hidden // heads if isinstance(hidden, int) and isinstance(heads, int) else _CPU_HEAD_SIZES[0]
+    return None if size in _CPU_HEAD_SIZES else size
 
 
 class VllmEngine:

@@ -49,14 +49,17 @@ class Engines:
 
     def model(self, path: str, revision: str | None, *, fingerprint: str | None = None) -> Model:
         """A model of the recipe; hashes its files where `fingerprint` is not known already."""
-        spec = ModelSpec(
+        spec = self._spec(path, revision)
+        return Model(spec=spec, fingerprint=fingerprint or model_fingerprint(spec))
+
+    def _spec(self, path: str, revision: str | None) -> ModelSpec:
+        return ModelSpec(
             path=path,
             dtype=self.config.models.dtype,
             device=self.config.runtime.device,
             revision=revision,
             trust_remote_code=self.config.models.trust_remote_code,
         )
-        return Model(spec=spec, fingerprint=fingerprint or model_fingerprint(spec))
 
     def policy(self) -> Model:
         return self.model(self.config.models.policy, self.config.models.policy_revision)
@@ -109,12 +112,11 @@ class Engines:
 
     def sample_engine(self, stage: Literal["sample", "evaluate"]) -> dict[str, str]:
         """What draws a stage's responses, as its manifest records it: another engine draws other texts."""
-        section, device = self.config.sample, self.config.runtime.device
-        if section.openai is None:
-            return {"engine": resolved(section.engine, device)}
-        if stage == "evaluate":
-            return {"engine": resolved("auto", device)}
-        return {"engine": "openai", "model": section.openai.model}
+        section, models = self.config.sample, self.config.models
+        if section.openai is not None and stage == "sample":
+            return {"engine": "openai", "model": section.openai.model}
+        wanted = "auto" if section.openai is not None else section.engine
+        return {"engine": resolved(wanted, self._spec(models.policy, models.policy_revision))}
 
     def require_sample_engine(self, stage: Literal["sample", "evaluate"]) -> str:
         """The engine of a stage in words; raises ValueError where it is not there. A server is not asked."""

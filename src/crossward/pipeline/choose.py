@@ -6,14 +6,15 @@ from crossward.engines.models import base_spec, max_positions, read_config
 from crossward.engines.openai_sampler import Endpoint, OpenAiSampler
 from crossward.engines.protocols import ModelSpec, Sampler, Scorer
 from crossward.engines.tokens import ChatTokens, load_tokens
-from crossward.engines.vllm_engine import VllmOptions, vllm_problem
+from crossward.engines.vllm_engine import VllmOptions, refused_head_size, vllm_problem
 
 
-def resolved(engine: str, device: str) -> str:
-    """The engine itself; for auto vLLM where it is installed for the device, else transformers."""
+def resolved(engine: str, spec: ModelSpec) -> str:
+    """The engine itself; for auto vLLM where it is installed for the device and takes the model, else transformers."""
     if engine != "auto":
         return engine
-    return "transformers" if vllm_problem(device) else "vllm"
+    usable = spec.path and vllm_problem(spec.device) is None and refused_head_size(spec) is None
+    return "vllm" if usable else "transformers"
 
 
 def require_engine(engine: str, device: str) -> str:
