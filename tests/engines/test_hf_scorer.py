@@ -137,35 +137,33 @@ def test_out_of_memory_halves_the_pack_and_what_comes_after(chatml: ModelSpec, m
     scorer = HfScorer(chatml, load_tokens(chatml))
     groups = groups_of()
     expected = flat(scorer.score(groups))
-    real, sizes = hf_scorer.pack_logprobs, []
+    real, sizes = hf_scorer.group_logprobs, []
 
-    def small_memory(model, packed):
-        sizes.append(packed.layout.n_tokens)
-        if packed.layout.n_tokens > 200:
+    def small_memory(model, groups, *, step_tokens):
+        sizes.append(sum(group.unique_tokens for group in groups))
+        if sizes[-1] > 200:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(model, packed)
+        return real(model, groups, step_tokens=step_tokens)
 
-    monkeypatch.setattr(hf_scorer, "pack_logprobs", small_memory)
+    monkeypatch.setattr(hf_scorer, "group_logprobs", small_memory)
     assert flat(scorer.score(groups)) == pytest.approx(expected, abs=1e-4)
     assert max(sizes) > 200
-    sizes.clear()
-    assert flat(scorer.score(groups)) == pytest.approx(expected, abs=1e-4)
-    assert max(sizes) < 2 * 200  # it begins smaller now
+    assert scorer._budget < 200  # it takes smaller steps from now on
 
-    def no_memory(model, packed):
+    def no_memory(model, groups, *, step_tokens):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(hf_scorer, "pack_logprobs", no_memory)
+    monkeypatch.setattr(hf_scorer, "group_logprobs", no_memory)
     with pytest.raises(ValueError, match="out of memory with a single response of"):
         scorer.score(groups)
 
 
 def test_another_runtime_error_is_not_taken_for_a_full_memory(chatml: ModelSpec, monkeypatch: pytest.MonkeyPatch):
-    def broken(model, packed):
+    def broken(model, groups, *, step_tokens):
         raise RuntimeError("shapes do not match")
 
     scorer = HfScorer(chatml, load_tokens(chatml))
-    monkeypatch.setattr(hf_scorer, "pack_logprobs", broken)
+    monkeypatch.setattr(hf_scorer, "group_logprobs", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         scorer.score(groups_of())
 
@@ -184,15 +182,15 @@ def test_padded_batches_give_the_same_sums(spec: ModelSpec, monkeypatch: pytest.
     assert packed.work.seconds > 0
 
 
-def test_a_cut_group_repeats_its_prompt_and_counts_it(chatml: ModelSpec):
+@pytest.mark.parametrize("budget", [1, 90, 10_000])
+def test_no_prompt_goes_through_twice_whatever_the_budget(chatml: ModelSpec, budget):
     tokens = load_tokens(chatml)
     prompt = len(tokens.prompt_ids("Di"))
-    group = Judged(instruction="Di", responses=tuple(Response(text="", token_ids=(9,) * 41) for _ in range(4)))
-    scorer = HfScorer(chatml, tokens, batch_tokens=prompt + 80)
-    scorer.score([group])
-    assert scorer.work.unique_tokens == prompt + 4 * 40
-    assert scorer.work.processed_tokens == 2 * prompt + 4 * 40
-    assert scorer.work.waste == pytest.approx(prompt / (2 * prompt + 160))
+    group = Judged(instruction="Di", responses=tuple(Response(text="", token_ids=(9,) * n) for n in (41, 41, 1, 0)))
+    scorer = HfScorer(chatml, tokens, batch_tokens=budget)
+    whole = flat(HfScorer(chatml, tokens).score([group]))
+    assert flat(scorer.score([group])) == pytest.approx(whole, abs=1e-4)
+    assert scorer.work.unique_tokens == scorer.work.processed_tokens == prompt + 2 * 40
 
 
 def test_per_token_terms_add_up(chatml: ModelSpec):
@@ -208,11 +206,11 @@ def test_per_token_terms_add_up(chatml: ModelSpec):
     ("value", "said"), [(float("nan"), "that are no numbers"), (float("-inf"), "that are infinite")]
 )
 def test_broken_weights_are_named_with_the_prompt(chatml: ModelSpec, monkeypatch: pytest.MonkeyPatch, value, said):
-    def broken(model, packed):
-        return torch.full((len(packed.targets),), value)
+    def broken(model, groups, *, step_tokens):
+        return [torch.full((len(response),), value) for group in groups for response in group.responses], 1
 
     scorer = HfScorer(chatml, load_tokens(chatml))
-    monkeypatch.setattr(hf_scorer, "pack_logprobs", broken)
+    monkeypatch.setattr(hf_scorer, "group_logprobs", broken)
     group = Judged(instruction="Say it", responses=(Response(text="Hola"),), name="prompt 'p3' (es)")
     with pytest.raises(ValueError, match=rf"{said} for response 0 to prompt 'p3' \(es\) \('Say it'\)") as caught:
         scorer.score([group])

@@ -4,7 +4,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossward.engines.packs import RUN_TOKENS, TokenGroup, halves, pack, portions
+from crossward.engines.packs import (
+    RUN_TOKENS,
+    TokenGroup,
+    halves,
+    pack,
+    portions,
+    prompt_pack,
+    prompt_portions,
+    response_packs,
+)
 
 CPU = torch.device("cpu")
 GROUPS = st.lists(
@@ -66,6 +75,32 @@ def test_portions_keep_every_response_once_and_hold_to_the_budget(shapes, budget
     for portion in made:
         alone = len(portion) == 1 and len(portion[0].responses) == 1
         assert alone or sum(piece.unique_tokens for piece in portion) <= budget
+
+
+@given(GROUPS, st.integers(1, 200))
+def test_prompts_and_then_responses_are_the_whole_pack_in_turn(shapes, budget):
+    groups = [group(prompt, responses, index) for index, (prompt, responses) in enumerate(shapes)]
+    prompts = prompt_pack(groups, CPU)
+    assert prompts.input_ids[0].tolist() == [token for one in groups for token in one.prompt]
+    responses = [response for one in groups for response in one.responses]
+    assert prompts.targets.tolist() == [response[0] for response in responses if response]
+    packs = list(response_packs(groups, prompts, budget))
+    assert [length for packed in packs for length in packed.lengths] == [max(len(r) - 1, 0) for r in responses]
+    assert [t for packed in packs for t in packed.targets.tolist()] == [t for r in responses for t in r[1:]]
+    for packed in packs:
+        ids = packed.input_ids[0].tolist()
+        assert len(ids) <= budget or sum(length > 0 for length in packed.lengths) == 1
+        assert packed.layout.memory is prompts.layout.memory is not None
+        for spans in packed.layout.groups:
+            start, stop = spans.prompt  # in the pack of prompts
+            assert prompts.input_ids[0, start:stop].tolist() == list(range(1000, 1000 + stop - start))
+            for a, b in (span for run in spans.runs for span in run):
+                assert packed.position_ids[0, a:b].tolist() == list(range(stop - start, stop - start + b - a))
+
+
+def test_prompt_portions_hold_to_the_budget():
+    groups = [group(n, [500], index) for index, n in enumerate((5, 5, 30, 1))]
+    assert [len(portion) for portion in prompt_portions(groups, 10)] == [2, 1, 1]
 
 
 def test_halves_end_at_one_response():

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from crossward.core.records import ResponseLogprob
-from crossward.engines.logprobs import pack_logprobs, share_prompts, token_logprobs, verify_head
+from crossward.engines.logprobs import group_logprobs, share_prompts, token_logprobs, verify_head
 from crossward.engines.models import is_out_of_memory, load_model, max_positions, tokens_in_memory
-from crossward.engines.packs import TokenGroup, halves, pack, portions
+from crossward.engines.packs import TokenGroup, halves, portions, prompt_portions
 from crossward.engines.protocols import Advance, Judged, ModelSpec, Work, no_progress
 from crossward.engines.timing import timed
 from crossward.engines.tokens import ChatTokens
@@ -87,10 +87,12 @@ class HfScorer:
         )
 
     def _portions(self, groups: Sequence[TokenGroup]) -> Iterator[list[TokenGroup]]:
-        if self.why_padded is None:
+        if self.why_padded is not None:
+            yield from _like_lengths(groups, self._budget)
+        elif self._model.device.type == "cuda":
             yield from portions(groups, self._budget)
         else:
-            yield from _like_lengths(groups, self._budget)
+            yield from prompt_portions(groups, self._budget)
 
     def _score_portion(self, groups: list[TokenGroup], found: dict[Place, Tensor]) -> None:
         """One pack or padded batch; where memory runs out, its halves, and smaller ones from then on."""
@@ -121,11 +123,9 @@ class HfScorer:
             self._score_portion(part, found)
 
     def _packed(self, groups: Sequence[TokenGroup]) -> list[Tensor]:
-        packed = pack(groups, self._model.device)
-        with torch.inference_mode():
-            values = pack_logprobs(self._model, packed).double().cpu()
-        self.work.processed_tokens += packed.layout.n_tokens
-        return list(values.split(packed.lengths))
+        values, n_tokens = group_logprobs(self._model, groups, step_tokens=self._budget)
+        self.work.processed_tokens += n_tokens
+        return values
 
     def _padded(self, groups: Sequence[TokenGroup]) -> list[Tensor]:
         sequences = [(group.prompt, response) for group in groups for response in group.responses]

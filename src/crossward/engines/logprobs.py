@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from crossward.engines.heads import Head, head_of, target_logprobs
 from crossward.engines.models import max_positions, text_config
-from crossward.engines.packs import Pack, TokenGroup, pack
+from crossward.engines.packs import Pack, TokenGroup, pack, prompt_pack, response_packs
 from crossward.engines.shared_attention import NAME, Unsupported
 
 TokenSequence = tuple[Sequence[int], Sequence[int]]  # prompt ids, response ids
@@ -75,6 +75,29 @@ def pack_logprobs(model: PreTrainedModel, packed: Pack) -> Tensor:
     return target_logprobs(parts.head, hidden[0, packed.predictors], packed.targets)
 
 
+def group_logprobs(
+    model: PreTrainedModel, groups: Sequence[TokenGroup], *, step_tokens: int
+) -> tuple[list[Tensor], int]:
+    """log π of every token of every response, float64 on the CPU, and how many tokens went through the model.
+
+    On CUDA the groups are one pack. On a CPU prompts go first and responses follow in packs of `step_tokens`: small
+    packs stay in its cache, and no prompt is computed again for them.
+    """
+    with torch.inference_mode():
+        if model.device.type == "cuda":
+            packed = pack(groups, model.device)
+            return list(pack_logprobs(model, packed).double().cpu().split(packed.lengths)), packed.layout.n_tokens
+        prompts = prompt_pack(groups, model.device)
+        first = pack_logprobs(model, prompts).double().split(prompts.lengths)
+        rest: list[Tensor] = []
+        n_tokens = prompts.layout.n_tokens
+        for packed in response_packs(groups, prompts, step_tokens):
+            n_tokens += packed.layout.n_tokens
+            values = pack_logprobs(model, packed) if packed.layout.n_tokens else torch.zeros(0)
+            rest += values.double().split(packed.lengths)
+    return [torch.cat(both) for both in zip(first, rest, strict=True)], n_tokens
+
+
 def share_prompts(model: PreTrainedModel, *, training: bool = False) -> str | None:
     """Switch a model's attention to packs, if packs give the model's own log-probabilities; else say why they do not.
 
@@ -94,9 +117,12 @@ def share_prompts(model: PreTrainedModel, *, training: bool = False) -> str | No
     expected = token_logprobs(model, sequences, pad_id=0)
     try:
         model.set_attn_implementation(NAME)
-        packed = pack(groups, model.device)
-        with torch.enable_grad() if training else torch.inference_mode():
-            found = pack_logprobs(model, packed).detach().double().cpu().split(packed.lengths)
+        if training:
+            packed = pack(groups, model.device)
+            with torch.enable_grad():
+                found = pack_logprobs(model, packed).detach().double().cpu().split(packed.lengths)
+        else:
+            found, _ = group_logprobs(model, groups, step_tokens=60)
     except (Unsupported, ValueError, TypeError, RuntimeError, IndexError) as error:
         model.set_attn_implementation(before)
         return str(error).splitlines()[0]

@@ -123,13 +123,13 @@ def model_fingerprint(spec: ModelSpec) -> str:
 
 
 def tokens_in_memory(model: PreTrainedModel) -> int:
-    """How many tokens may go through a model at once: on a CPU 4,096, where longer packs are no quicker.
+    """How many tokens may go through a model at once: on a CPU 2,048, where longer packs are no quicker.
 
     On CUDA half of the free memory over the activations of one token (its widest layer a few times over), at most
     65,536. Memory that others take later is what halving is for.
     """
     if model.device.type != "cuda":
-        return 4096
+        return 2048
     config = text_config(model.config)
     sizes = [value for key in ("hidden_size", "intermediate_size") if isinstance(value := config.get(key), int)]
     bytes_per_token = 8 * sum(sizes or [16384]) * (torch.finfo(model.dtype).bits // 8)

@@ -2,11 +2,14 @@
 
 A pack is one sequence of tokens that holds whole groups. Each response continues its own prompt and sees no other
 response: positions restart behind the prompt, and attention follows the layout (shared_attention.py). The last token
-of a response predicts nothing that is asked for and is left out. Knows ids only, no model and no text.
+of a response predicts nothing that is asked for and is left out.
+
+Where no gradients are needed, prompts and responses can go through in turn: `prompt_pack` once, whose keys and values
+are kept, then `response_packs` as small as a processor's cache likes them. Knows ids only, no model and no text.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -30,9 +33,19 @@ class TokenGroup:
         return len(self.prompt) + sum(max(len(response) - 1, 0) for response in self.responses)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PromptMemory:
+    """Keys and values of a pack of prompts, by layer: each [1, key heads, tokens, head size]."""
+
+    layers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSpans:
-    """Where one group lies. `runs` are neighbouring responses that are short enough to be attended together."""
+    """Where one group lies. `runs` are neighbouring responses that are short enough to be attended together.
+
+    In a pack of responses alone, `prompt` is the prompt's place in the pack of prompts.
+    """
 
     prompt: Span
     runs: tuple[tuple[Span, ...], ...]
@@ -40,10 +53,15 @@ class GroupSpans:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the groups of a pack lie, and what follows from it for attention."""
+    """Where the groups of a pack lie, and what follows from it for attention.
+
+    A pack of prompts fills its `memory`; a pack of responses, which holds no prompts itself, reads it.
+    """
 
     groups: tuple[GroupSpans, ...]
     n_tokens: int
+    memory: PromptMemory | None = None
+    holds_prompts: bool = True
 
     @cached_property
     def owners(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -65,7 +83,7 @@ class Layout:
 class Pack:
     """Flat tensors [1, tokens] on one device; `predictors[i]` is the token whose hidden state predicts `targets[i]`.
 
-    Targets stand response by response; `lengths` says how many belong to each, in the order of `places`.
+    Targets stand response by response; `lengths` says how many belong to each.
     """
 
     input_ids: Tensor
@@ -73,7 +91,6 @@ class Pack:
     predictors: Tensor
     targets: Tensor
     lengths: tuple[int, ...]
-    places: tuple[tuple[int, int], ...]
     layout: Layout
 
 
@@ -105,9 +122,77 @@ def pack(groups: Sequence[TokenGroup], device: torch.device) -> Pack:
         predictors=torch.tensor(predictors, dtype=torch.long, device=device),
         targets=torch.tensor(targets, dtype=torch.long, device=device),
         lengths=tuple(len(response) for group in groups for response in group.responses),
-        places=tuple(place for group in groups for place in group.places),
         layout=Layout(groups=tuple(spans), n_tokens=len(ids)),
     )
+
+
+def prompt_pack(groups: Sequence[TokenGroup], device: torch.device) -> Pack:
+    """The prompts alone: each predicts the first token of all of its responses, and is remembered for the others."""
+    only_first = [
+        TokenGroup(prompt=group.prompt, responses=tuple(response[:1] for response in group.responses))
+        for group in groups
+    ]
+    packed = pack(only_first, device)
+    return replace(packed, layout=replace(packed.layout, memory=PromptMemory()))
+
+
+def response_packs(groups: Sequence[TokenGroup], prompts: Pack, budget: int) -> Iterator[Pack]:
+    """The responses alone, up to `budget` tokens at once (one response is never cut), behind `prompts`.
+
+    The first token of a response is none of its targets here: the prompts predict it.
+    """
+    held: list[tuple[int, tuple[int, ...]]] = []
+    tokens = 0
+    for index, group in enumerate(groups):
+        for response in group.responses:
+            n = max(len(response) - 1, 0)
+            if held and tokens + n > budget:
+                yield _response_pack(held, groups, prompts)
+                held, tokens = [], 0
+            held.append((index, response))
+            tokens += n
+    if held:
+        yield _response_pack(held, groups, prompts)
+
+
+def _response_pack(held: Sequence[tuple[int, tuple[int, ...]]], groups: Sequence[TokenGroup], prompts: Pack) -> Pack:
+    ids: list[int] = []
+    positions: list[int] = []
+    targets: list[int] = []
+    own: dict[int, list[Span]] = {}
+    for index, response in held:
+        first, behind = len(ids), len(groups[index].prompt)
+        ids += response[:-1]
+        positions += range(behind, behind + len(response[:-1]))
+        targets += response[1:]
+        if len(ids) > first:
+            own.setdefault(index, []).append((first, len(ids)))
+    device = prompts.input_ids.device
+    spans = tuple(
+        GroupSpans(prompt=prompts.layout.groups[index].prompt, runs=tuple(_runs(found))) for index, found in own.items()
+    )
+    return Pack(
+        input_ids=torch.tensor([ids], dtype=torch.long, device=device),
+        position_ids=torch.tensor([positions], dtype=torch.long, device=device),
+        predictors=torch.arange(len(ids), device=device),
+        targets=torch.tensor(targets, dtype=torch.long, device=device),
+        lengths=tuple(max(len(response) - 1, 0) for _, response in held),
+        layout=Layout(groups=spans, n_tokens=len(ids), memory=prompts.layout.memory, holds_prompts=False),
+    )
+
+
+def prompt_portions(groups: Iterable[TokenGroup], budget: int) -> Iterator[list[TokenGroup]]:
+    """Groups gathered until their prompts alone reach `budget` tokens; responses follow in packs of their own."""
+    held: list[TokenGroup] = []
+    tokens = 0
+    for group in groups:
+        if held and tokens + len(group.prompt) > budget:
+            yield held
+            held, tokens = [], 0
+        held.append(group)
+        tokens += len(group.prompt)
+    if held:
+        yield held
 
 
 def portions(groups: Iterable[TokenGroup], budget: int) -> Iterator[list[TokenGroup]]:

@@ -14,6 +14,7 @@ What is not known here (sinks, position biases, chunked attention) raises Unsupp
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 from typing import Any
 
@@ -27,6 +28,10 @@ from crossward.engines.packs import RUN_TOKENS, GroupSpans, Layout, Span
 
 NAME = "crossward_shared"
 BLOCK = 64  # queries at once; 64 to 128 are equally quick on the processors seen
+
+
+# A prompt's place, how many of its tokens stand before a run, and the run: the prompt itself or responses.
+Task = tuple[Span, int, tuple[Span, ...]]
 
 
 class Unsupported(Exception):
@@ -56,7 +61,8 @@ def attend(
         return _flex(query, key, value, layout, scale, softcap, window), None
     if torch.is_grad_enabled() or query.device.type == "cuda":
         return _by_response(query, key, value, layout, scale, softcap, window, dropout), None
-    return _in_blocks(query, key, value, layout, scale, softcap, window), None
+    prompts = _prompts(module, key, value, layout)
+    return _in_blocks(query, key, value, prompts, layout, scale, softcap, window), None
 
 
 AttentionInterface.register(NAME, attend)  # without a mask function of its name, models make no mask for it
@@ -76,21 +82,86 @@ def _longest(spans: GroupSpans) -> int:
     return max((b - a for run in spans.runs for a, b in run), default=0)
 
 
+def _prompts(module: nn.Module, key: Tensor, value: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Where the prompts' keys and values stand: in the pack itself, or in the memory of an earlier one."""
+    if layout.memory is None:
+        return key, value
+    layer = getattr(module, "layer_idx", None)
+    if not isinstance(layer, int):
+        raise Unsupported("its layers do not know their number")
+    if layout.holds_prompts:
+        layout.memory.layers[layer] = key, value
+    return layout.memory.layers[layer]
+
+
 def _in_blocks(
-    query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: float, softcap: float | None, window: int | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    prompts: tuple[Tensor, Tensor],
+    layout: Layout,
+    scale: float,
+    softcap: float | None,
+    window: int | None,
 ) -> Tensor:
+    """Every run of responses by itself, shared out over the threads.
+
+    A thread computes its runs alone, with products of one thread each: threads that share each small product wait for
+    one another thousands of times, which is slow, and very slow where another job wants the cores too.
+    """
+    output = query.new_empty(1, query.shape[2], query.shape[1], value.shape[-1])
+    tasks = [
+        (spans.prompt, at, run)
+        for spans in layout.groups
+        for at, run in _runs(spans, single=window is not None, prompt=layout.holds_prompts)
+    ]
+
+    def work(share: list[Task]) -> None:
+        with torch.inference_mode(output.is_inference()), torch.no_grad():
+            _blocks(share, query, key, value, prompts, output, scale, softcap, window)
+
+    before = torch.get_num_threads()
+    shares = _shares(tasks, before)
+    if len(shares) == 1:
+        work(tasks)
+        return output
+    torch.set_num_threads(1)
+    try:
+        others = [_pool().submit(work, share) for share in shares[1:]]
+        work(shares[0])
+        for other in others:
+            other.result()
+    finally:
+        torch.set_num_threads(before)
+    return output
+
+
+def _blocks(
+    tasks: list[Task],
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    prompts: tuple[Tensor, Tensor],
+    output: Tensor,
+    scale: float,
+    softcap: float | None,
+    window: int | None,
+) -> None:
     """Key heads are the batch of every product; the query heads that share one stand below one another."""
-    heads, tokens, key_heads = query.shape[1], query.shape[2], key.shape[1]
-    output = query.new_empty(1, tokens, heads, value.shape[-1])
+    heads, key_heads = query.shape[1], key.shape[1]
     into = output[0].transpose(0, 1)  # [heads, tokens, value size]
-    runs_of = [_runs(spans, single=window is not None) for spans in layout.groups]
-    longest = max(at + run[-1][1] - run[0][0] for runs in runs_of for at, run in runs)
+    longest = max(at + run[-1][1] - run[0][0] for _, at, run in tasks)
     # The keys and values of one prompt, and behind them those of one run of responses.
     keys = torch.empty(key_heads, longest, key.shape[-1])
     values = value.new_empty(key_heads, longest, value.shape[-1])
     scratch = torch.empty(heads * max(BLOCK, RUN_TOKENS) * longest)
-    for at, run in (pair for runs in runs_of for pair in runs):
+    held: Span | None = None  # the prompt whose keys are in place
+    for prompt, at, run in tasks:
         first, last = run[0][0], run[-1][1]
+        if at and prompt != held:
+            for kept, tensor in zip((keys, values), prompts, strict=True):
+                kept[:, :at] = tensor[0, :, prompt[0] : prompt[1]]
+        held = prompt  # where the run is the prompt itself, the next lines put it there
         keys[:, at : at + last - first] = key[0, :, first:last]
         values[:, at : at + last - first] = value[0, :, first:last]
         size = BLOCK if len(run) == 1 else last - first
@@ -107,14 +178,29 @@ def _in_blocks(
             scores.view(key_heads, -1, b - a, end - begin)[..., -hidden.shape[1] :].add_(hidden)
             torch.softmax(scores, -1, out=scores)
             into[:, a:b] = torch.bmm(scores.to(values.dtype), values[:, begin:end]).view(heads, b - a, -1)
-    return output
 
 
-def _runs(spans: GroupSpans, *, single: bool) -> list[tuple[int, tuple[Span, ...]]]:
-    """The prompt, then its runs of responses, each with how many tokens of the prompt stand before it."""
+def _shares(tasks: list[Task], n: int) -> list[list[Task]]:
+    """Tasks in their order, cut into at most `n` parts of about the same number of scores."""
+    costs = [(run[-1][1] - run[0][0]) * (at + (run[-1][1] - run[0][0]) / 2 + 1) for _, at, run in tasks]
+    total, done = sum(costs), 0.0
+    shares: list[list[Task]] = [[] for _ in range(n)]
+    for task, cost in zip(tasks, costs, strict=True):
+        shares[min(int((done + cost / 2) / total * n), n - 1)].append(task)
+        done += cost
+    return [share for share in shares if share]
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_name_prefix="crossward-attention")
+
+
+def _runs(spans: GroupSpans, *, single: bool, prompt: bool = True) -> list[tuple[int, tuple[Span, ...]]]:
+    """The prompt (where the pack holds it), then its runs of responses, each with how many of its tokens it follows."""
     behind = spans.prompt[1] - spans.prompt[0]
     runs = [(span,) for run in spans.runs for span in run] if single else spans.runs
-    return [(0, (spans.prompt,)), *((behind, run) for run in runs)]
+    return [*([(0, (spans.prompt,))] if prompt else []), *((behind, run) for run in runs)]
 
 
 @lru_cache(maxsize=256)

@@ -129,7 +129,6 @@ def _packed_sums(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor, Te
         predictors=inputs["predictors"],
         targets=inputs["targets"],
         lengths=tuple(inputs["lengths"]),
-        places=(),
         layout=inputs["layout"],
     )
     values = model(packed=packed)
