@@ -12,6 +12,7 @@ Every side runs once to warm up on two groups, then once for the time; sides tak
 """
 
 import argparse
+import copy
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -119,7 +120,7 @@ def trl_reference(model: PreTrainedModel, tokens: ChatTokens, groups: Sequence[J
         row = {side: [{"role": "assistant", "content": side}] for side in ("chosen", "rejected")}
         trainer = DPOTrainer(
             model=model,
-            ref_model=model,
+            ref_model=copy.copy(model),  # another object over the same weights: only the reference is asked
             args=DPOConfig(
                 output_dir=folder, report_to=[], use_cpu=model.device.type == "cpu", bf16=False, max_length=None
             ),

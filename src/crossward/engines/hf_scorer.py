@@ -13,7 +13,7 @@ from torch import Tensor
 
 from crossward.core.records import ResponseLogprob
 from crossward.engines.logprobs import group_logprobs, share_prompts, token_logprobs, verify_head
-from crossward.engines.models import is_out_of_memory, load_model, max_positions, tokens_in_memory
+from crossward.engines.models import is_out_of_memory, keep_freed_memory, load_model, max_positions, tokens_in_memory
 from crossward.engines.packs import TokenGroup, halves, portions, prompt_portions
 from crossward.engines.protocols import Advance, Judged, ModelSpec, Work, no_progress
 from crossward.engines.timing import timed
@@ -30,6 +30,8 @@ class HfScorer:
 
     def __init__(self, spec: ModelSpec, tokens: ChatTokens, *, batch_tokens: int | None = None) -> None:
         self._model = load_model(spec)
+        if self._model.device.type == "cpu":
+            keep_freed_memory()
         self._tokens = tokens
         self._name = spec.path
         self._positions = max_positions(self._model.config)
