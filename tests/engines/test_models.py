@@ -11,6 +11,7 @@ from peft import LoraConfig, get_peft_model
 from tests.support.families import MAX_POSITIONS, make_family
 from transformers import AutoModelForCausalLM
 
+from crossward.engines import models
 from crossward.engines.models import (
     base_spec,
     load_model,
@@ -167,3 +168,15 @@ def test_fingerprint_sees_weights_and_base_and_nothing_else(llama3: Path, tmp_pa
     assert model_fingerprint(spec_of(copied)) != first
     assert model_fingerprint(spec_of(adapter)) != with_base
     assert model_fingerprint(ModelSpec(path="a/b", dtype="float32", revision="v1")) == "a/b@v1"
+
+
+def test_a_system_without_glibc_keeps_its_allocator(monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+
+    def none(name: str) -> None:
+        asked.append(name)
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(models.ctypes, "CDLL", none)
+    models.keep_freed_memory()
+    assert asked == ["libc.so.6"]

@@ -254,12 +254,33 @@ def test_too_long_is_refused_before_anything_is_asked(tokens: ChatTokens):
         assert not server.requests
 
 
+@pytest.mark.parametrize("ids", [["a"], [None, 1], [10**30], [-5], [99999], [True]])
+def test_token_ids_that_are_none_are_asked_for_again_and_then_stop(tokens: ChatTokens, ids: list[Any]):
+    with (
+        chat_server(lambda request, before: choices("Hola", token_ids=ids)) as server,
+        pytest.raises(ValueError, match="gave no usable answer to prompt 'p0'"),
+    ):
+        OpenAiSampler(endpoint_at(server), tokens).sample(PROMPTS[:1], SAMPLING)
+    assert len(server.requests) == 3
+
+
+def test_half_a_surrogate_pair_and_bottomless_json_are_no_answers():
+    deep = Reply(body="[" * 100_000)
+    for reply in (choices("\ud800x"), deep):
+        with (
+            chat_server(lambda request, before, reply=reply: reply) as server,
+            pytest.raises(ValueError, match="gave no usable answer to prompt 'p0'"),
+        ):
+            OpenAiSampler(endpoint_at(server), None).sample(PROMPTS[:1], SAMPLING)
+
+
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
         ("ftp://host/v1", "must look like http://localhost:8000/v1"),
         ("localhost:8000/v1", "must look like"),
         ("http://", "must look like"),
+        ("http://host:99999/v1", "port must be 0 to 65535"),
         ("http://host:port/v1", "must look like"),
         ("file:///etc/passwd", "must look like"),
         ("https://me:secret@host/v1", "holds a password"),

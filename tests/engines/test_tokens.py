@@ -165,3 +165,11 @@ def test_a_missing_tokenizer_is_refused_even_where_transformers_makes_an_empty_o
         file.unlink()
     with pytest.raises(ValueError, match="tokenizer"):
         load_tokens(ModelSpec(path=str(folder), dtype="float32"))
+
+
+def test_a_text_without_its_ids_is_refused(tmp_path: Path):
+    """No tokens would be a reward of exactly 0."""
+    tokens = load_tokens(ModelSpec(path=str(make_family("chatml", tmp_path)), dtype="float32", device="cpu"))
+    with pytest.raises(ValueError, match="'Hola' has a text but no token ids"):
+        tokens.response_ids(Response(text="Hola", token_ids=()))
+    assert tokens.response_ids(Response(text="", token_ids=(), finish_reason="length")) == ()

@@ -20,6 +20,7 @@ from tests.support.training import (
     train_by_hand,
 )
 
+from crossward.engines import trl_pairs, trl_trainer
 from crossward.engines.models import load_model
 from crossward.engines.protocols import ModelSpec, Training
 from crossward.engines.tokens import load_tokens
@@ -53,6 +54,24 @@ def test_one_step_equals_a_step_by_hand(specs: dict[str, ModelSpec], family, tmp
     trained = read_weights(tmp_path / "output")
     assert largest_difference(trained, read_weights(Path(spec.path))) > TRAINING.learning_rate / 2
     assert largest_difference(trained, train_by_hand(spec, tokens, [pairs], TRAINING)) < TOLERANCE
+
+
+def test_pairs_are_packed_and_where_packs_do_not_fit_padded(
+    chatml: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The same weights either way; each prompt goes through once in packs."""
+    tokens = load_tokens(chatml)
+    pairs = make_pairs(chatml, tokens, shift=3.0)
+    seen: list[int] = []
+    real = trl_pairs.pack_logprobs
+    monkeypatch.setattr(trl_pairs, "pack_logprobs", lambda model, packed: seen.append(1) or real(model, packed))
+    train(chatml, pairs, replace(TRAINING, micro_batch_size=2), tmp_path / "packed")
+    assert len(seen) == 2
+    monkeypatch.setattr(trl_trainer, "share_prompts", lambda model, training: "a test wants it so")
+    train(chatml, pairs, replace(TRAINING, micro_batch_size=2), tmp_path / "padded")
+    assert len(seen) == 2
+    packed, padded = (read_weights(tmp_path / name / "output") for name in ("packed", "padded"))
+    assert largest_difference(packed, padded) < TOLERANCE
 
 
 @pytest.mark.parametrize("max_grad_norm", [1e-6, 1e-5])

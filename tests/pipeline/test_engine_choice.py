@@ -110,7 +110,7 @@ def test_a_run_whose_server_fails_continues_from_the_last_shard(tmp_path: Path, 
         endpoint = served(server, attempts=1, concurrency=1)
         called = call(capsys, "run", write_recipe(tmp_path, recipe | {"sample": recipe["sample"] | endpoint}))
     assert called.code == 2
-    assert "HTTP 503: down; what is finished is kept: run the same command again" in called.err
+    assert "HTTP 503: down; earlier batches of prompts are kept: run the same command" in called.err
     shards = sorted((tmp_path / "run" / "iteration-1" / "sample").rglob("*.parquet"))
     assert len(shards) == 2
 

@@ -148,6 +148,10 @@ def test_too_long_is_none_in_its_place(folder: Path):
         ({"view": "own"}, "view must be 'crosslingual' or 'multilingual', got 'own'"),
         ({"beta": 0.0}, "beta must be a number above 0"),
         ({"beta": float("nan")}, "beta must be a number above 0"),
+        ({"beta": "0.1"}, "beta must be a number above 0"),
+        ({"beta": True}, "beta must be a number above 0"),
+        ({"dtype": "float16"}, "dtype must be 'float32' or 'bfloat16', got 'float16'"),
+        ({"batch_tokens": 0}, "batch_tokens must be 1 or more"),
     ],
 )
 def test_settings_that_make_no_reward(folder: Path, settings: dict[str, Any], sentence: str):

@@ -151,7 +151,7 @@ class OpenAiSampler:
             )
         try:
             data = reply.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             kind = reply.headers.get("content-type", "no content type")
             raise _Again(f"its answer is not JSON ({kind}): {self._excerpt(reply.text)}") from None
         return self._responses(data, prompt)
@@ -173,11 +173,13 @@ class OpenAiSampler:
         message = choice.get("message") if isinstance(choice, Mapping) else None
         text = message.get("content") if isinstance(message, Mapping) else None
         reason = choice.get("finish_reason") if isinstance(choice, Mapping) else None
-        if not isinstance(text, str) or reason not in ("stop", "length"):
+        if not isinstance(text, str) or reason not in ("stop", "length") or not _is_text(text):
             return None
         ids = choice.get("token_ids")
         if self._tokens is None or not isinstance(ids, list) or not ids:
             return Response(text=text, finish_reason=reason)
+        if not all(type(token) is int and 0 <= token < self._tokens.vocabulary_size for token in ids):
+            return None
         response = response_of(ids, self._tokens)
         if reason == "stop" and response.finish_reason != "stop":
             (last,) = self._tokens.names([ids[-1]])
@@ -208,7 +210,8 @@ class OpenAiSampler:
     def _stopped(self, prompt: Prompt, failures: int, problem: _Again) -> str:
         return (
             f"{self._url} gave no usable answer to prompt {prompt.id!r} ({prompt.language}) in {failures} requests; "
-            f"the last: {problem}; what is finished is kept: run the same command again when the server answers"
+            f"the last: {problem}; earlier batches of prompts are kept: run the same command again when the server "
+            "answers"
         )
 
     def _excerpt(self, text: str) -> str:
@@ -217,6 +220,15 @@ class OpenAiSampler:
     def _clean(self, text: str) -> str:
         """Some servers repeat the key that they refuse."""
         return text.replace(self._key, "[key]") if self._key else text
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can be written down: half of a surrogate pair, which JSON allows, cannot."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def require_httpx() -> Any:
@@ -235,6 +247,10 @@ def completions_url(base_url: str) -> str:
         r"(.*@)?([\w.-]+|\[[\da-fA-F:.]+\])(:\d+)?", parts.netloc
     ):
         raise ValueError(f"the endpoint's address must look like http://localhost:8000/v1 (or https), got {base_url!r}")
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError(f"the endpoint's port must be 0 to 65535, got {base_url!r}") from None
     if "@" in parts.netloc:
         raise ValueError(
             "the endpoint's address holds a password: put the key into an environment variable and name it"

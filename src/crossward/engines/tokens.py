@@ -66,6 +66,11 @@ class ChatTokens:
     def response_ids(self, response: Response) -> tuple[int, ...]:
         """The ids that a response's log-probability is summed over; the end of turn only where it ended by itself."""
         if response.token_ids is not None:
+            if not response.token_ids and response.text:
+                raise ValueError(
+                    f"response {response.text[:60]!r} has a text but no token ids, which would score as nothing: give "
+                    "its ids, or leave token_ids out"
+                )
             return response.token_ids
         ids = self._encode_plain(response.text)
         return (*ids, self.end_of_turn_id) if response.finish_reason == "stop" else ids

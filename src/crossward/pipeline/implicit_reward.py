@@ -12,6 +12,7 @@ from typing import Any, cast
 from crossward.core.instructions import judged_under
 from crossward.core.records import Prompt, Response, SampledPrompt, View
 from crossward.engines.hf_scorer import HfScorer
+from crossward.engines.models import DTYPES
 from crossward.engines.protocols import Dtype, Judged, ModelSpec
 from crossward.pipeline.comparable import comparable_tokens
 from crossward.pipeline.trl_rows import columns_of, completion_of, prompt_of
@@ -46,8 +47,12 @@ class ImplicitReward:
     ) -> None:
         if view not in ("crosslingual", "multilingual"):
             raise ValueError(f"view must be 'crosslingual' or 'multilingual', got {view!r}")
-        if not 0 < beta < float("inf"):
+        if isinstance(beta, bool) or not isinstance(beta, int | float) or not 0 < beta < float("inf"):
             raise ValueError(f"beta must be a number above 0 (usually 0.01 to 0.5), got {beta!r}")
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype must be 'float32' or 'bfloat16', got {dtype!r}")
+        if batch_tokens is not None and batch_tokens < 1:
+            raise ValueError(f"batch_tokens must be 1 or more, or None for as many as fit, got {batch_tokens!r}")
         ours, base = (_spec(model, dtype, device) for model in (policy, reference))
         self._tokens = comparable_tokens(ours, base)
         self.beta = beta
