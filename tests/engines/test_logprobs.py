@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from crossward.core.records import Response
-from crossward.engines.logprobs import pack_logprobs, response_logprobs, share_prompts, token_logprobs, verify_head
+from crossward.engines.logprobs import pack_logprobs, share_prompts, token_logprobs, verify_head
 from crossward.engines.models import load_model
 from crossward.engines.packs import TokenGroup, pack
 from crossward.engines.protocols import ModelSpec
@@ -48,6 +48,11 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def sequences_of(tokens: ChatTokens) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     prompts = ("Di Manzana.", "Name the thing on " * 5)
     return [(tokens.prompt_ids(prompt), tokens.response_ids(response)) for prompt in prompts for response in RESPONSES]
+
+
+def response_logprobs(model: PreTrainedModel, sequences: Any, *, pad_id: int) -> list[tuple[float, int]]:
+    """Sum and number of each sequence's terms."""
+    return [(float(row.sum()), len(row)) for row in token_logprobs(model, sequences, pad_id=pad_id)]
 
 
 def slow_sum(model: PreTrainedModel, prompt: tuple[int, ...], response: tuple[int, ...]) -> float:

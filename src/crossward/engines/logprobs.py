@@ -31,19 +31,11 @@ class _Parts:
     device: torch.device
 
 
-def response_logprobs(
-    model: PreTrainedModel, sequences: Sequence[TokenSequence], *, pad_id: int
-) -> list[tuple[float, int]]:
-    """(log π(y|x), number of tokens) of every sequence, in nats: Σ_t log π(y_t | prompt, y_<t) over all response ids.
-
-    All sequences go through the model as one right-padded batch. A response of no tokens gives (0.0, 0).
-    """
-    values = token_logprobs(model, sequences, pad_id=pad_id)
-    return [(float(row.sum()), len(row)) for row in values]
-
-
 def token_logprobs(model: PreTrainedModel, sequences: Sequence[TokenSequence], *, pad_id: int) -> list[Tensor]:
-    """log π(y_t | prompt, y_<t) for each response token: a float64 CPU tensor [response length] per sequence."""
+    """log π(y_t | prompt, y_<t) for each response token: a float64 CPU tensor [response length] per sequence.
+
+    All sequences go through the model as one right-padded batch.
+    """
     assert all(len(prompt) > 0 for prompt, _ in sequences), "the first response token needs a token before it"
     filled = [(index, prompt, response) for index, (prompt, response) in enumerate(sequences) if len(response) > 0]
     result = [torch.zeros(0, dtype=torch.float64) for _ in sequences]
