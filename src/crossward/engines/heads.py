@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from crossward.engines.linears import product
 from crossward.engines.models import text_config
 
 CPU_BLOCK = (512, 1024)  # tokens x vocabulary: 2 MB of float32, which stays in a core's cache
@@ -76,7 +77,7 @@ def _by_vocabulary(head: Head, linear: nn.Linear, hidden: Tensor, targets: Tenso
     total = torch.zeros_like(own)  # … and Σ exp(logit − top)
     for start in range(0, len(weight), width):
         part = slice(start, start + width)
-        logits = head.shape(functional.linear(hidden, weight[part], None if bias is None else bias[part]))
+        logits = head.shape(product(hidden, weight[part], None if bias is None else bias[part]))
         column = (targets - start).unsqueeze(1)
         inside = (column >= 0) & (column < logits.shape[1])
         column = column.clamp(0, logits.shape[1] - 1)

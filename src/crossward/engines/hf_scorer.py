@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from crossward.core.records import ResponseLogprob
+from crossward.engines.linears import lay_out_weights
 from crossward.engines.logprobs import group_logprobs, share_prompts, token_logprobs, verify_head
 from crossward.engines.models import is_out_of_memory, keep_freed_memory, load_model, max_positions, tokens_in_memory
 from crossward.engines.packs import TokenGroup, halves, portions, prompt_portions
@@ -20,6 +21,7 @@ from crossward.engines.timing import timed
 from crossward.engines.tokens import ChatTokens
 
 Place = tuple[int, int]  # group, response
+CPU_STEP = 768  # tokens of responses that one core computes at once: more are no quicker and balance worse
 
 
 class HfScorer:
@@ -39,6 +41,7 @@ class HfScorer:
         self._vocabulary_size = int(embeddings.weight.shape[0])  # pyright: ignore
         verify_head(self._model, pad_id=tokens.pad_id)
         self.why_padded = share_prompts(self._model)
+        lay_out_weights(self._model)
         self._budget = batch_tokens or tokens_in_memory(self._model)
         self.work = Work()
 
@@ -125,7 +128,9 @@ class HfScorer:
             self._score_portion(part, found)
 
     def _packed(self, groups: Sequence[TokenGroup]) -> list[Tensor]:
-        values, n_tokens = group_logprobs(self._model, groups, step_tokens=self._budget)
+        values, n_tokens = group_logprobs(
+            self._model, groups, step_tokens=min(CPU_STEP, max(self._budget // torch.get_num_threads(), 1))
+        )
         self.work.processed_tokens += n_tokens
         return values
 

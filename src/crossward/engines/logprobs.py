@@ -8,14 +8,16 @@ to no other. Sums are float64. Knows no text and no tokenizer.
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from crossward.engines.cores import on_every_core
 from crossward.engines.heads import Head, head_of, target_logprobs
 from crossward.engines.models import max_positions, text_config
-from crossward.engines.packs import Pack, TokenGroup, pack, prompt_pack, response_packs
+from crossward.engines.packs import Pack, TokenGroup, pack, prompt_pack, prompt_shares, response_packs
 from crossward.engines.shared_attention import NAME, Unsupported
 
 TokenSequence = tuple[Sequence[int], Sequence[int]]  # prompt ids, response ids
@@ -72,22 +74,27 @@ def group_logprobs(
 ) -> tuple[list[Tensor], int]:
     """log π of every token of every response, float64 on the CPU, and how many tokens went through the model.
 
-    On CUDA the groups are one pack. On a CPU prompts go first and responses follow in packs of `step_tokens`: small
-    packs stay in its cache, and no prompt is computed again for them.
+    On CUDA the groups are one pack. On a CPU prompts go first and responses follow in packs of `step_tokens`, each pack
+    on one core: no prompt is computed again for them.
     """
-    with torch.inference_mode():
-        if model.device.type == "cuda":
+    if model.device.type == "cuda":
+        with torch.inference_mode():
             packed = pack(groups, model.device)
             return list(pack_logprobs(model, packed).double().cpu().split(packed.lengths)), packed.layout.n_tokens
-        prompts = prompt_pack(groups, model.device)
-        first = pack_logprobs(model, prompts).double().split(prompts.lengths)
-        rest: list[Tensor] = []
-        n_tokens = prompts.layout.n_tokens
-        for packed in response_packs(groups, prompts, step_tokens):
-            n_tokens += packed.layout.n_tokens
-            values = pack_logprobs(model, packed) if packed.layout.n_tokens else torch.zeros(0)
-            rest += values.double().split(packed.lengths)
-    return [torch.cat(both) for both in zip(first, rest, strict=True)], n_tokens
+
+    def logprobs(packed: Pack) -> tuple[Tensor, ...]:
+        values = pack_logprobs(model, packed) if packed.layout.n_tokens else torch.zeros(0)
+        return values.double().split(packed.lengths)
+
+    chains = [
+        (prompts, list(response_packs(share, prompts, step_tokens)))
+        for share in prompt_shares(groups, torch.get_num_threads())
+        for prompts in (prompt_pack(share, model.device),)
+    ]
+    values: list[Tensor] = []
+    for first, *rest in on_every_core(logprobs, chains, size=lambda packed: packed.layout.n_tokens):
+        values += [torch.cat(both) for both in zip(first, chain.from_iterable(rest), strict=True)]
+    return values, sum(packed.layout.n_tokens for prompts, rest in chains for packed in (prompts, *rest))
 
 
 def share_prompts(model: PreTrainedModel, *, training: bool = False) -> str | None:

@@ -195,6 +195,17 @@ def prompt_portions(groups: Iterable[TokenGroup], budget: int) -> Iterator[list[
         yield held
 
 
+def prompt_shares(groups: Sequence[TokenGroup], n: int) -> list[list[TokenGroup]]:
+    """Groups in their order, cut into at most `n` parts whose prompts hold about as many tokens."""
+    total, done = sum(len(group.prompt) for group in groups), 0
+    shares: list[list[TokenGroup]] = [[] for _ in range(n)]
+    for group in groups:
+        middle = done + len(group.prompt) / 2
+        shares[min(int(middle / total * n), n - 1)].append(group)
+        done += len(group.prompt)
+    return [share for share in shares if share]
+
+
 def portions(groups: Iterable[TokenGroup], budget: int) -> Iterator[list[TokenGroup]]:
     """Groups gathered up to `budget` tokens; a group above it is cut between responses, its prompt said again."""
     held: list[TokenGroup] = []

@@ -14,7 +14,6 @@ What is not known here (sinks, position biases, chunked attention) raises Unsupp
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 from typing import Any
 
@@ -28,10 +27,6 @@ from crossward.engines.packs import RUN_TOKENS, GroupSpans, Layout, Span
 
 NAME = "crossward_shared"
 BLOCK = 64  # queries at once; 64 to 128 are equally quick on the processors seen
-
-
-# A prompt's place, how many of its tokens stand before a run, and the run: the prompt itself or responses.
-Task = tuple[Span, int, tuple[Span, ...]]
 
 
 class Unsupported(Exception):
@@ -104,51 +99,17 @@ def _in_blocks(
     softcap: float | None,
     window: int | None,
 ) -> Tensor:
-    """Every run of responses by itself, shared out over the threads.
+    """Every run of responses by itself, a block of its queries at a time, over its prompt's keys and its own.
 
-    A thread computes its runs alone, with products of one thread each: threads that share each small product wait for
-    one another thousands of times, which is slow, and very slow where another job wants the cores too.
+    Key heads are the batch of every product; the query heads that share one stand below one another.
     """
-    output = query.new_empty(1, query.shape[2], query.shape[1], value.shape[-1])
     tasks = [
         (spans.prompt, at, run)
         for spans in layout.groups
         for at, run in _runs(spans, single=window is not None, prompt=layout.holds_prompts)
     ]
-
-    def work(share: list[Task]) -> None:
-        with torch.inference_mode(output.is_inference()), torch.no_grad():
-            _blocks(share, query, key, value, prompts, output, scale, softcap, window)
-
-    before = torch.get_num_threads()
-    shares = _shares(tasks, before)
-    if len(shares) == 1:
-        work(tasks)
-        return output
-    torch.set_num_threads(1)
-    try:
-        others = [_pool().submit(work, share) for share in shares[1:]]
-        work(shares[0])
-        for other in others:
-            other.result()
-    finally:
-        torch.set_num_threads(before)
-    return output
-
-
-def _blocks(
-    tasks: list[Task],
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    prompts: tuple[Tensor, Tensor],
-    output: Tensor,
-    scale: float,
-    softcap: float | None,
-    window: int | None,
-) -> None:
-    """Key heads are the batch of every product; the query heads that share one stand below one another."""
     heads, key_heads = query.shape[1], key.shape[1]
+    output = query.new_empty(1, query.shape[2], heads, value.shape[-1])
     into = output[0].transpose(0, 1)  # [heads, tokens, value size]
     longest = max(at + run[-1][1] - run[0][0] for _, at, run in tasks)
     # The keys and values of one prompt, and behind them those of one run of responses.
@@ -178,22 +139,7 @@ def _blocks(
             scores.view(key_heads, -1, b - a, end - begin)[..., -hidden.shape[1] :].add_(hidden)
             torch.softmax(scores, -1, out=scores)
             into[:, a:b] = torch.bmm(scores.to(values.dtype), values[:, begin:end]).view(heads, b - a, -1)
-
-
-def _shares(tasks: list[Task], n: int) -> list[list[Task]]:
-    """Tasks in their order, cut into at most `n` parts of about the same number of scores."""
-    costs = [(run[-1][1] - run[0][0]) * (at + (run[-1][1] - run[0][0]) / 2 + 1) for _, at, run in tasks]
-    total, done = sum(costs), 0.0
-    shares: list[list[Task]] = [[] for _ in range(n)]
-    for task, cost in zip(tasks, costs, strict=True):
-        shares[min(int((done + cost / 2) / total * n), n - 1)].append(task)
-        done += cost
-    return [share for share in shares if share]
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_name_prefix="crossward-attention")
+    return output
 
 
 def _runs(spans: GroupSpans, *, single: bool, prompt: bool = True) -> list[tuple[int, tuple[Span, ...]]]:
