@@ -133,6 +133,22 @@ def flat(rows) -> list[float]:
     return [score.logprob for row in rows for score in row]
 
 
+@pytest.mark.parametrize("n_threads", [2, 3, 8])
+def test_threads_share_the_work_and_change_nothing(chatml: ModelSpec, n_threads: int):
+    scorer = HfScorer(chatml, load_tokens(chatml))
+    groups = groups_of()
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        expected = flat(scorer.score(groups))
+        torch.set_num_threads(n_threads)
+        assert flat(scorer.score(groups)) == pytest.approx(expected, abs=1e-4)
+        assert flat(scorer.score(groups[:1])) == pytest.approx(flat(scorer.score(groups)[:1]), abs=1e-4)
+        assert torch.get_num_threads() == n_threads
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_out_of_memory_halves_the_pack_and_what_comes_after(chatml: ModelSpec, monkeypatch: pytest.MonkeyPatch):
     scorer = HfScorer(chatml, load_tokens(chatml))
     groups = groups_of()

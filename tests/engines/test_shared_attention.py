@@ -69,21 +69,6 @@ def test_three_ways_are_one(name, softcap, window):
         assert torch.allclose(found.double(), true, atol=1e-5)
 
 
-@pytest.mark.parametrize("n_threads", [1, 2, 3])
-def test_threads_share_the_work_and_change_nothing(n_threads):
-    layout = LAYOUTS["long"]
-    q, k, v = drawn(layout)
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_threads)
-    try:
-        with torch.inference_mode():
-            found, _ = attend(MODULE, q, k, v, None, layout=layout, scaling=0.3)
-        assert torch.get_num_threads() == n_threads
-    finally:
-        torch.set_num_threads(before)
-    assert torch.allclose(found.double(), by_definition(q, k, v, layout, None, None), atol=1e-5)
-
-
 def test_bfloat16_scores_are_not_rounded():
     """Only what goes in and comes out is: the error is that of one rounding of the values."""
     layout = LAYOUTS["long"]

@@ -93,7 +93,7 @@ class _GatedMlp(nn.Module):
 
 def _fuse(parent: nn.Module, name: str, mlp: nn.Module) -> None:
     """Replace a gated MLP whose layers are laid out, whatever its family calls it."""
-    activation = ACTIVATIONS.get(type(getattr(mlp, "act_fn", None)))
+    activation = ACTIVATIONS.get(type(getattr(mlp, "act_fn", mlp)))
     gate, up, down = (getattr(mlp, key, None) for key in ("gate_proj", "up_proj", "down_proj"))
     if activation is None or not (
         isinstance(gate, _LaidOut) and isinstance(up, _LaidOut) and isinstance(down, _LaidOut)
