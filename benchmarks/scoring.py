@@ -8,7 +8,7 @@
 - trl: DPOTrainer.compute_ref_log_probs on the same responses, two at a time (chosen and rejected of a pair).
 - limit: 2 x parameters x unique tokens (prompt once, responses) at the matrix-product rate measured in the same run.
 
-Every side warms up on one or two groups and then runs once for the time, Crossward last: its scorer tells the process to
+Every side warms up on one or two groups, then runs once for the time, Crossward last: its scorer tells the process to
 keep freed memory, which helps every side of a second dtype in the same process. One dtype a process is fairest.
 """
 
