@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from tests.support.threads import torch_threads
 
 from crossward.engines.cores import on_every_core
 
@@ -14,10 +15,8 @@ CHAINS = [(1, [10, 11]), (2, []), (3, [30, 31, 32])]
 
 @pytest.fixture(params=[1, 2, 3, 8])
 def n_threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
+    with torch_threads(request.param):
+        yield request.param
 
 
 def test_results_stand_in_the_order_given(n_threads):
@@ -39,30 +38,27 @@ def test_nothing_of_the_rest_begins_before_its_first_is_done(n_threads):
     assert all(all(row) for row in on_every_core(work, CHAINS, size=lambda item: item))
 
 
-def test_the_greatest_begins_first():
-    begun: list[int] = []
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        on_every_core(lambda item: begun.append(item), [(0, [1, 5, 3])], size=lambda item: item)
-    finally:
-        torch.set_num_threads(before)
-    assert begun[0] == 0
-    assert set(begun[1:3]) == {5, 3}
+def test_the_greatest_begin_first():
+    """Two threads: 5 and 3 wait for each other, which they could not do if 1 had begun before one of them."""
+    both = threading.Barrier(2, timeout=10)
+    met = threading.Event()
+
+    def work(item: int) -> bool:
+        if item in (5, 3):
+            both.wait()
+            met.set()
+        return item == 0 or met.is_set()
+
+    with torch_threads(2):
+        assert on_every_core(work, [(0, [1, 5, 3])], size=lambda item: item) == [[True, True, True, True]]
 
 
 def test_no_gradients_and_threads_shared_out_equally():
     """8 threads and 2 pieces that can run at once: 4 threads each."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(8)
-    try:
+    with torch_threads(8):
         seen = on_every_core(
-            lambda item: (torch.is_inference_mode_enabled(), torch.get_num_threads()),
-            [("first", ["a", "b"])],
-            size=len,
+            lambda item: (torch.is_inference_mode_enabled(), torch.get_num_threads()), [("first", ["a", "b"])], size=len
         )
-    finally:
-        torch.set_num_threads(before)
     assert seen == [[(True, 8), (True, 4), (True, 4)]]
     assert not torch.is_inference_mode_enabled()
 
@@ -81,3 +77,16 @@ def test_an_error_is_raised_and_what_has_not_begun_never_does(n_threads):
     assert len(begun) < 2 * 51
     assert torch.get_num_threads() == n_threads
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("crossward-core")]
+
+
+def test_where_a_first_fails_nothing_of_its_rest_begins(n_threads):
+    begun: list[int] = []
+
+    def work(item: int) -> None:
+        begun.append(item)
+        if item == 9:
+            raise RuntimeError("a prompt too large")
+
+    with pytest.raises(RuntimeError, match="a prompt too large"):
+        on_every_core(work, [(9, [91, 92])] * 3, size=lambda item: item)
+    assert set(begun) == {9}

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from tests.support.families import FAMILIES, MAX_POSITIONS, make_family
+from tests.support.threads import torch_threads
+from transformers import Phi3Config, Phi3ForCausalLM
 
 from crossward.core.records import Response
 from crossward.engines import hf_scorer
 from crossward.engines.hf_scorer import HfScorer
+from crossward.engines.logprobs import token_logprobs
 from crossward.engines.models import load_model
 from crossward.engines.protocols import Judged, ModelSpec
 from crossward.engines.tokens import load_tokens
@@ -137,16 +140,45 @@ def flat(rows) -> list[float]:
 def test_threads_share_the_work_and_change_nothing(chatml: ModelSpec, n_threads: int):
     scorer = HfScorer(chatml, load_tokens(chatml))
     groups = groups_of()
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with torch_threads(1):
         expected = flat(scorer.score(groups))
-        torch.set_num_threads(n_threads)
+    with torch_threads(n_threads):
         assert flat(scorer.score(groups)) == pytest.approx(expected, abs=1e-4)
-        assert flat(scorer.score(groups[:1])) == pytest.approx(flat(scorer.score(groups)[:1]), abs=1e-4)
+        n = len(groups[0].responses)
+        assert flat(scorer.score(groups[:1])) == pytest.approx(expected[:n], abs=1e-4)
         assert torch.get_num_threads() == n_threads
-    finally:
-        torch.set_num_threads(before)
+
+
+def test_longrope_scores_depend_on_their_own_length(tmp_path: Path):
+    """transformers takes other rotary factors for a whole batch as soon as one of its sequences is long."""
+    folder = make_family("chatml", tmp_path)
+    tokens = load_tokens(ModelSpec(path=str(folder), dtype="float32", device="cpu"))
+    torch.manual_seed(0)
+    factors = {"short_factor": [1.0] * 4, "long_factor": [1.0, 2.0, 4.0, 8.0]}
+    config = Phi3Config(
+        vocab_size=512,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        initializer_range=0.25,
+        max_position_embeddings=MAX_POSITIONS,
+        original_max_position_embeddings=60,
+        pad_token_id=tokens.pad_id,
+        rope_parameters={"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 60, **factors},
+    )
+    Phi3ForCausalLM(config).save_pretrained(folder)
+    scorer = HfScorer(ModelSpec(path=str(folder), dtype="float32", device="cpu"), tokens)
+    assert scorer.why_padded == "its rotary positions depend on the longest sequence at hand"
+    texts = ("Hola", "the thing. " * 40, "Manzana.", "Hola " * 9)
+    group = Judged(instruction="Di", responses=tuple(Response(text=text) for text in texts))
+    together = flat(scorer.score([group]))
+    alone = flat([scorer.score([Judged(instruction="Di", responses=(r,))])[0] for r in group.responses])
+    assert together == pytest.approx(alone, abs=1e-4)
+    mixed = token_logprobs(
+        scorer._model, [(tokens.prompt_ids("Di"), tokens.response_ids(r)) for r in group.responses], pad_id=0
+    )
+    assert abs(float(mixed[0].sum()) - alone[0]) > 0.01  # the neighbour would have changed it
 
 
 def test_out_of_memory_halves_the_pack_and_what_comes_after(chatml: ModelSpec, monkeypatch: pytest.MonkeyPatch):

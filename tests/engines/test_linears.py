@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from tests.support.families import FAMILIES, make_family
 from torch import Tensor, nn
 from torch.nn import functional
@@ -47,6 +48,9 @@ def test_every_family_keeps_its_log_probabilities(name: str, tmp_path: Path):
 @pytest.mark.parametrize("act", ["silu", "gelu_pytorch_tanh"])
 def test_a_gated_mlp_is_fused(act: str):
     model = llama(hidden_act=act, mlp_bias=True, attention_bias=True)
+    for name, weight in model.named_parameters():
+        if name.endswith("bias"):  # transformers begins with zeros
+            weight.normal_()
     before = logprobs(model)
     assert lay_out_weights(model) == 2 * 7
     assert [type(layer.mlp) for layer in model.model.layers] == [linears._GatedMlp] * 2
@@ -77,6 +81,31 @@ def test_an_mlp_of_the_same_names_that_computes_something_else_stays():
     lay_out_weights(model)
     assert [type(layer.mlp) for layer in model.model.layers] == [linears._GatedMlp, Squared]
     assert torch.allclose(logprobs(model), before, atol=1e-5)
+
+
+def test_adapters_are_laid_out_like_their_base():
+    torch.manual_seed(0)
+    lora = LoraConfig(r=4, target_modules=["q_proj", "gate_proj"], init_lora_weights=False)
+    model = get_peft_model(llama(), lora).eval().get_base_model()
+    before = logprobs(model)
+    assert lay_out_weights(model) == 2 * 7 + 2 * 2 * 2  # each of four adapted layers has two small ones beside it
+    assert torch.allclose(logprobs(model), before, atol=1e-5)
+
+
+def test_an_mlp_of_two_results_stays():
+    class Twice(nn.Module):
+        def __init__(self, old: nn.Module) -> None:
+            super().__init__()
+            self.gate_proj, self.up_proj, self.down_proj = old.gate_proj, old.up_proj, old.down_proj
+            self.act_fn = old.act_fn
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x, x
+
+    model = llama()
+    model.model.layers[1].mlp = Twice(model.model.layers[1].mlp)
+    assert lay_out_weights(model) == 2 * 7
+    assert type(model.model.layers[1].mlp) is Twice
 
 
 def test_head_and_shared_weights_stay():
@@ -124,4 +153,6 @@ def test_product_is_a_linear_layer(dtype, biased):
     given = bias if biased else None
     with torch.no_grad():
         assert torch.allclose(product(x, weight, given), functional.linear(x, weight, given), atol=1e-5)
-    assert product(x, weight.requires_grad_(True), given).requires_grad  # with gradients: torch's own
+    product(x, weight.requires_grad_(True), given).sum().backward()  # with gradients: torch's own
+    assert weight.grad is not None
+    assert torch.allclose(weight.grad, x.sum((0, 1)).expand_as(weight), rtol=0.02, atol=0.02)

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 import torch
 from tests.support.families import FAMILIES, make_family, turn_end_of
+from torch import nn
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
@@ -275,8 +276,20 @@ def test_models_that_packs_do_not_fit_say_why_and_keep_their_attention():
 
 
 def test_verify_head_accepts_every_family(family):
+    """As it is; and no family whose logits change behind the head."""
     _, model, tokens = family
     verify_head(model, pad_id=tokens.pad_id)
+
+    def change(module: nn.Module, given: Any, output: Any) -> Any:
+        output.logits = output.logits * 1.5
+        return output
+
+    hook = model.register_forward_hook(change)
+    try:
+        with pytest.raises(ValueError, match="models cannot be trusted here"):
+            verify_head(model, pad_id=tokens.pad_id)
+    finally:
+        hook.remove()
 
 
 def test_verify_head_refuses_an_unknown_change_of_logits():

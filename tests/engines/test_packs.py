@@ -1,5 +1,6 @@
 """Packs by hand: where tokens stand, which token predicts which, and how groups are portioned."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from crossward.engines.packs import (
     portions,
     prompt_pack,
     prompt_portions,
+    prompt_shares,
     response_packs,
 )
 
@@ -101,6 +103,22 @@ def test_prompts_and_then_responses_are_the_whole_pack_in_turn(shapes, budget):
 def test_prompt_portions_hold_to_the_budget():
     groups = [group(n, [500], index) for index, n in enumerate((5, 5, 30, 1))]
     assert [len(portion) for portion in prompt_portions(groups, 10)] == [2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "n", "expected"),
+    [
+        ([5, 5, 5, 5], 2, [[5, 5], [5, 5]]),
+        ([9, 1, 1, 1], 2, [[9], [1, 1, 1]]),
+        ([1, 1, 9], 2, [[1, 1], [9]]),
+        ([7], 4, [[7]]),
+    ],
+)
+def test_prompt_shares_are_even_and_in_order(lengths, n, expected):
+    groups = [TokenGroup(prompt=(1,) * length, responses=((2,),)) for length in lengths]
+    shares = prompt_shares(groups, n)
+    assert [[len(group.prompt) for group in share] for share in shares] == expected
+    assert [group for share in shares for group in share] == groups
 
 
 def test_halves_end_at_one_response():

@@ -1,7 +1,7 @@
 """Independent pieces of work on a CPU, shared out over its cores: each core computes whole pieces by itself.
 
 Threads that share every matrix product wait for one another thousands of times a second, and lose most where another
-job wants the cores too. Whole pieces a thread are a tenth quicker on two idle cores (docs/results.md). Knows no models.
+job wants the cores too. Whole pieces a thread are 9 % quicker on two idle cores (docs/results.md). Knows no models.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -14,7 +14,14 @@ from torch import Tensor
 from crossward.core.records import ResponseLogprob
 from crossward.engines.linears import lay_out_weights
 from crossward.engines.logprobs import group_logprobs, share_prompts, token_logprobs, verify_head
-from crossward.engines.models import is_out_of_memory, keep_freed_memory, load_model, max_positions, tokens_in_memory
+from crossward.engines.models import (
+    is_out_of_memory,
+    keep_freed_memory,
+    load_model,
+    max_positions,
+    rotary_switch,
+    tokens_in_memory,
+)
 from crossward.engines.packs import TokenGroup, halves, portions, prompt_portions
 from crossward.engines.protocols import Advance, Judged, ModelSpec, Work, no_progress
 from crossward.engines.timing import timed
@@ -93,7 +100,7 @@ class HfScorer:
 
     def _portions(self, groups: Sequence[TokenGroup]) -> Iterator[list[TokenGroup]]:
         if self.why_padded is not None:
-            yield from _like_lengths(groups, self._budget)
+            yield from _like_lengths(groups, self._budget, rotary_switch(self._model.config))
         elif self._model.device.type == "cuda":
             yield from portions(groups, self._budget)
         else:
@@ -156,8 +163,11 @@ class HfScorer:
         return ResponseLogprob(logprob=float(values.sum()), n_tokens=len(values), token_logprobs=terms)
 
 
-def _like_lengths(groups: Sequence[TokenGroup], budget: int) -> Iterator[list[TokenGroup]]:
-    """Single responses for padded batches, longest first, so that memory runs out at the beginning or never."""
+def _like_lengths(groups: Sequence[TokenGroup], budget: int, switch: int | None) -> Iterator[list[TokenGroup]]:
+    """Single responses for padded batches, longest first, so that memory runs out at the beginning or never.
+
+    Sequences of more than `switch` tokens never share a batch with shorter ones (models.rotary_switch).
+    """
     single = [
         TokenGroup(prompt=group.prompt, responses=(response,), places=(place,))
         for group in groups
@@ -166,7 +176,8 @@ def _like_lengths(groups: Sequence[TokenGroup], budget: int) -> Iterator[list[To
     batch: list[TokenGroup] = []
     longest = 0
     for row in sorted(single, key=lambda row: -row.unique_tokens):
-        if batch and (len(batch) + 1) * longest > budget:
+        apart = switch is not None and longest > switch >= row.unique_tokens
+        if batch and (apart or (len(batch) + 1) * longest > budget):
             yield batch
             batch = []
         longest = longest if batch else row.unique_tokens

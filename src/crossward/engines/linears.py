@@ -34,7 +34,7 @@ def lay_out_weights(model: PreTrainedModel) -> int:
 
     The output head stays (heads.py reads its weights by rows), and so does a weight that several layers share.
     """
-    if model.device.type != "cpu" or not _available():
+    if model.device.type != "cpu" or model.dtype != torch.float32 or not _available():
         return 0
     users = Counter(id(weight) for module in model.modules() for weight in module.parameters(recurse=False))
     head = model.get_output_embeddings()
@@ -42,7 +42,7 @@ def lay_out_weights(model: PreTrainedModel) -> int:
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is nn.Linear and child is not head and users[id(child.weight)] == 1:
-                quick = _checked(partial(_LaidOut, child), child, child.in_features, child.weight.dtype)
+                quick = _checked(partial(_LaidOut, child), child, child.in_features)
                 if quick is not None:
                     setattr(parent, name, quick)
                     replaced += 1
@@ -99,25 +99,24 @@ def _fuse(parent: nn.Module, name: str, mlp: nn.Module) -> None:
         isinstance(gate, _LaidOut) and isinstance(up, _LaidOut) and isinstance(down, _LaidOut)
     ):
         return
-    quick = _checked(partial(_GatedMlp, gate, up, down, activation), mlp, gate.in_features, gate.weight.dtype)
+    quick = _checked(partial(_GatedMlp, gate, up, down, activation), mlp, gate.in_features)
     if quick is not None:
         setattr(parent, name, quick)
 
 
-def _checked(make: Callable[[], Module], old: nn.Module, in_features: int, dtype: torch.dtype) -> Module | None:
+def _checked(make: Callable[[], Module], old: nn.Module, in_features: int) -> Module | None:
     """What `make` makes; None where a few random rows do not give the old module's numbers."""
-    if dtype != torch.float32:
-        return None
     rows = torch.randn(1, 4, in_features, generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad():
             quick = make()
-            expected, got = old(rows), quick(rows)
-    except (RuntimeError, TypeError):
+            expected = old(rows)
+            difference = float((expected - quick(rows)).abs().max())
+            largest = float(expected.abs().max())
+    except (RuntimeError, TypeError):  # another dtype, other arguments, more than one result: not what is known here
         return None
     # The same sums in another order: a few units in the last place of the largest one.
-    tolerance = 64 * torch.finfo(torch.float32).eps * float(expected.abs().max())
-    return quick if float((expected - got).abs().max()) <= tolerance else None
+    return quick if difference <= 64 * torch.finfo(torch.float32).eps * largest else None
 
 
 def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from crossward.engines.cores import on_every_core
 from crossward.engines.heads import Head, head_of, target_logprobs
-from crossward.engines.models import max_positions, text_config
+from crossward.engines.models import max_positions, rotary_switch, text_config
 from crossward.engines.packs import Pack, TokenGroup, pack, prompt_pack, prompt_shares, response_packs
 from crossward.engines.shared_attention import NAME, Unsupported
 
@@ -86,11 +86,10 @@ def group_logprobs(
         values = pack_logprobs(model, packed) if packed.layout.n_tokens else torch.zeros(0)
         return values.double().split(packed.lengths)
 
-    chains = [
-        (prompts, list(response_packs(share, prompts, step_tokens)))
-        for share in prompt_shares(groups, torch.get_num_threads())
-        for prompts in (prompt_pack(share, model.device),)
-    ]
+    chains: list[tuple[Pack, list[Pack]]] = []
+    for share in prompt_shares(groups, torch.get_num_threads()):
+        prompts = prompt_pack(share, model.device)
+        chains.append((prompts, list(response_packs(share, prompts, step_tokens))))
     values: list[Tensor] = []
     for first, *rest in on_every_core(logprobs, chains, size=lambda packed: packed.layout.n_tokens):
         values += [torch.cat(both) for both in zip(first, chain.from_iterable(rest), strict=True)]
@@ -110,6 +109,8 @@ def share_prompts(model: PreTrainedModel, *, training: bool = False) -> str | No
         return f"it has layers of {', '.join(odd)}"
     if config.get("attention_chunk_size") is not None:
         return "its attention is cut into chunks"
+    if rotary_switch(model.config) is not None:
+        return "its rotary positions depend on the longest sequence at hand"
     before = str(model.config._attn_implementation)
     groups = _random_groups(_vocabulary_size(model), max_positions(model.config) or 180)
     sequences = [(group.prompt, response) for group in groups for response in group.responses]

@@ -122,6 +122,22 @@ def max_positions(config: PretrainedConfig) -> int | None:
     return None
 
 
+def rotary_switch(config: PretrainedConfig) -> int | None:
+    """The length of the longest sequence at hand above which longrope (Phi-3) takes other rotary factors, for all.
+
+    None where a sequence's positions depend on itself alone.
+    """
+    given = text_config(config).get("rope_parameters")
+    kinds = [given, *given.values()] if isinstance(given, dict) else []  # one for all layers, or one a kind of layer
+    switches = [
+        length
+        for kind in kinds
+        if isinstance(kind, dict) and kind.get("rope_type") == "longrope"
+        if isinstance(length := kind.get("original_max_position_embeddings"), int)
+    ]
+    return min(switches, default=None)
+
+
 def model_fingerprint(spec: ModelSpec) -> str:
     """sha256 over names and contents of a local folder's files (a LoRA's base included); path@revision for the hub."""
     folder = Path(spec.path)
@@ -139,10 +155,10 @@ def model_fingerprint(spec: ModelSpec) -> str:
 
 
 def tokens_in_memory(model: PreTrainedModel) -> int:
-    """How many tokens may go through a model at once: on a CPU 2,048 a core, where longer packs are no quicker.
+    """How many tokens may go through a model at once.
 
-    On CUDA half of the free memory over the activations of one token (its widest layer a few times over), at most
-    65,536. Memory that others take later is what halving is for.
+    On a CPU 2,048 a core, at most 16,384: more are no quicker. On CUDA half of the free memory over the activations of
+    one token (its widest layer a few times over), at most 65,536. Memory that others take later is what halving is for.
     """
     if model.device.type != "cuda":
         return min(2048 * torch.get_num_threads(), 16384)
