@@ -3,9 +3,10 @@
     python benchmarks/vllm_scoring.py [--data PATH] [--model FOLDER] [--dtype float32|bfloat16 …] [--groups 12]
 
 vLLM is driven by VllmScorer: token ids in, `prompt_logprobs=0`, one request a response, the steps of 2,048 tokens that
-bound its logits. Each side opens its model, warms up on two groups and scores all; the better of --rounds counts, and
-opening is told apart. The largest difference over all responses is printed. Memory holds every process that was
-started, each side's by itself.
+bound its logits. Both sides get the same threads on a CPU: by itself vLLM keeps one core for what schedules, which on
+two cores costs it much. Each side opens its model, warms up on two groups and scores all; the better of --rounds
+counts, and opening is told apart. The largest difference over all responses is printed. Memory holds every process that
+was started, each side's by itself.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from crossward.engines.hf_scorer import HfScorer
 from crossward.engines.models import settle
 from crossward.engines.protocols import Judged, ModelSpec, Scorer
 from crossward.engines.tokens import load_tokens
+from crossward.engines.vllm_engine import VllmOptions
 from crossward.engines.vllm_scorer import VllmScorer
 
 
@@ -47,7 +49,8 @@ def main() -> None:
     arguments = parser.parse_args()
     settle()
     folder = arguments.model or model_folder()
-    print(f"{folder.name}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}")
+    options = VllmOptions(threads=torch.get_num_threads())
+    print(f"{folder.name}, {options.threads} threads, load {os.getloadavg()[0]:.1f}")
     for dtype in arguments.dtype:
         spec = ModelSpec(path=str(folder), dtype=dtype)
         tokens = load_tokens(spec)
@@ -55,7 +58,9 @@ def main() -> None:
         rounds: dict[str, list[Round]] = {"crossward": [], "vllm": []}
         for _ in range(arguments.rounds):
             rounds["crossward"].append(score(lambda spec=spec, tokens=tokens: HfScorer(spec, tokens), groups))
-            rounds["vllm"].append(score(lambda spec=spec, tokens=tokens: VllmScorer(spec, tokens), groups))
+            rounds["vllm"].append(
+                score(lambda spec=spec, tokens=tokens: VllmScorer(spec, tokens, options=options), groups)
+            )
         report(dtype, rounds)
 
 
