@@ -27,8 +27,7 @@ bench: $(VLLM) ## prints ratios; nothing is asserted; about an hour on two cores
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/length_control.py
 	$(BIN)/python benchmarks/peak_memory.py
-	$(BIN)/python benchmarks/scoring.py --dtype float32 $(if $(DATA),--data $(DATA))
-	$(BIN)/python benchmarks/scoring.py --dtype bfloat16 $(if $(DATA),--data $(DATA))
+	$(BIN)/python benchmarks/scoring.py $(if $(DATA),--data $(DATA))
 	$(BIN)/python benchmarks/training.py $(if $(DATA),--data $(DATA))
 	$(BIN)/python benchmarks/vllm_scoring.py $(if $(DATA),--data $(DATA)) --groups 4
 	$(BIN)/python benchmarks/vllm_sampling.py $(if $(DATA),--data $(DATA))

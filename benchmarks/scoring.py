@@ -8,16 +8,20 @@
 - trl: DPOTrainer.compute_ref_log_probs on the same responses, two at a time (chosen and rejected of a pair).
 - limit: 2 x parameters x unique tokens (prompt once, responses) at the matrix-product rate measured in the same run.
 
-Every side warms up on one or two groups, then runs once for the time, Crossward last: its scorer tells the process to
-keep freed memory, which helps every side of a second dtype in the same process. One dtype a process is fairest.
+Every side opens the model in a fresh process of its own, so that none inherits another's memory or threads, warms up on
+one group, and scores all; sides take turns for --rounds, and their means make the ratios.
 """
 
 import argparse
 import copy
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from smollm2 import model_folder
@@ -27,11 +31,22 @@ from workload import groups as workload
 
 from crossward.engines.hf_scorer import HfScorer
 from crossward.engines.models import load_model, settle
-from crossward.engines.protocols import Judged, ModelSpec
+from crossward.engines.protocols import Judged, ModelSpec, Work
 from crossward.engines.tokens import ChatTokens, load_tokens
 
 Sums = list[list[float]]
 BATCH_PROMPTS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One side once: seconds, the sums, what it computed, the machine's rate (FLOP/s), and the model's parameters."""
+
+    seconds: float
+    sums: Sums
+    work: Work
+    rate: float
+    n_parameters: int
 
 
 def main() -> None:
@@ -41,48 +56,76 @@ def main() -> None:
     parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
     parser.add_argument("--sides", nargs="+", default=["published", "trl"], choices=["published", "trl"])
     parser.add_argument("--groups", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=1)
     arguments = parser.parse_args()
-    settle()
     folder = arguments.model or model_folder()
     print(f"{folder.name}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}")
     for dtype in arguments.dtype:
-        compare(ModelSpec(path=str(folder), dtype=dtype), arguments.data, arguments.sides, arguments.groups)
+        spec = ModelSpec(path=str(folder), dtype=dtype)
+        sides = ["crossward", *arguments.sides]
+        outcomes: dict[str, list[Outcome]] = {side: [] for side in sides}
+        for _ in range(arguments.rounds):
+            for side in sides:
+                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+                    outcomes[side].append(process.submit(run, side, spec, arguments.data, arguments.groups).result())
+        report(dtype, outcomes)
 
 
-def compare(spec: ModelSpec, data: Path | None, sides: Sequence[str], n: int) -> None:
-    """Time each side and Crossward on the same groups and print the ratios."""
+def run(side: str, spec: ModelSpec, data: Path | None, n: int) -> Outcome:
+    """One side in this process."""
+    settle()
     tokens = load_tokens(spec)
     groups = workload(tokens, data, n=n)
     model = load_model(spec)
-    procedures: dict[str, Callable[[Sequence[Judged]], Sums]] = {
-        "published": lambda some: published(model, tokens, some),
-        "trl": lambda some: trl_reference(model, tokens, some),
-    }
-    others: dict[str, tuple[float, Sums]] = {}
-    for side in sides:  # before Crossward's scorer tells the process to keep freed memory, which helps all sides
-        procedures[side](groups[:1])
-        others[side] = timed(lambda side=side: procedures[side](groups))
-    scorer = HfScorer(spec, tokens)
-    scorer.score(groups[:2])
-    before = scorer.work.unique_tokens, scorer.work.processed_tokens
-    seconds, ours = timed(lambda: [[r.logprob for r in row if r] for row in scorer.score(groups)])
-    unique = scorer.work.unique_tokens - before[0]
-    waste = 1 - unique / (scorer.work.processed_tokens - before[1])
-    rate = matrix_rate(model.dtype, model.device)
-    limit = 2 * sum(parameter.numel() for parameter in model.parameters()) * unique / rate
-    responses = sum(len(group.responses) for group in groups)
-    print(f"\n{spec.dtype}: {len(groups)} groups, {responses} responses, {unique} unique tokens")
-    print(f"{'crossward':12} {seconds:8.1f} s  {unique / seconds:8.0f} tokens/s  padding and repeats {waste:.1%}")
-    print(f"{'limit':12} {limit:8.1f} s  at {rate / 1e9:.0f} GFLOP/s: crossward takes {seconds / limit:.2f}x the limit")
-    for side, (other, theirs) in others.items():
-        difference = max(abs(a - b) for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y, strict=True))
-        print(f"{side:12} {other:8.1f} s  ratio {other / seconds:5.2f}x  largest difference {difference:.2g} nats")
+    work = Work()
+    match side:
+        case "crossward":
+            scorer = HfScorer(spec, tokens)
+            scorer.score(groups[:1])
+            scorer.work = work
+            started = time.perf_counter()
+            sums = [[result.logprob for result in row if result] for row in scorer.score(groups)]
+        case _:
+            procedure = published if side == "published" else trl_reference
+            procedure(model, tokens, groups[:1])
+            started = time.perf_counter()
+            sums = procedure(model, tokens, groups)
+    return Outcome(
+        seconds=time.perf_counter() - started,
+        sums=sums,
+        work=work,
+        rate=matrix_rate(model.dtype, model.device),
+        n_parameters=sum(parameter.numel() for parameter in model.parameters()),
+    )
 
 
-def timed(work: Callable[[], Sums]) -> tuple[float, Sums]:
-    started = time.perf_counter()
-    result = work()
-    return time.perf_counter() - started, result
+def report(dtype: str, outcomes: dict[str, list[Outcome]]) -> None:
+    """The ratios of mean seconds, and how far the sums lie apart."""
+    ours = outcomes["crossward"]
+    work, seconds = ours[0].work, fmean(outcome.seconds for outcome in ours)
+    rate = max(outcome.rate for outcome in ours)
+    limit = 2 * ours[0].n_parameters * work.unique_tokens / rate
+    responses = sum(map(len, ours[0].sums))
+    print(f"\n{dtype}: {len(ours[0].sums)} groups, {responses} responses, {work.unique_tokens} unique tokens")
+    print(
+        f"{'crossward':12} {told(ours)} s  {work.unique_tokens / seconds:.0f} tokens/s, "
+        f"padding and repeats {work.waste:.1%}"
+    )
+    print(f"{'limit':12} {limit:.1f} s  at {rate / 1e9:.0f} GFLOP/s: crossward takes {seconds / limit:.2f}x the limit")
+    for side, theirs in outcomes.items():
+        if side != "crossward":
+            ratio = fmean(outcome.seconds for outcome in theirs) / seconds
+            print(f"{side:12} {told(theirs)} s  ratio {ratio:.2f}x  largest difference {apart(ours, theirs):.2g} nats")
+
+
+def told(outcomes: Sequence[Outcome]) -> str:
+    return ", ".join(f"{outcome.seconds:.1f}" for outcome in outcomes)
+
+
+def apart(ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> float:
+    """The largest difference of one response."""
+    pairs = zip(ours[0].sums, theirs[0].sums, strict=True)
+    return max(abs(a - b) for x, y in pairs for a, b in zip(x, y, strict=True))
 
 
 @torch.inference_mode()

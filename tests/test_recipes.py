@@ -1,18 +1,21 @@
 """Every recipe is valid and commented: what a newcomer copies must run and explain itself."""
 
 import re
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
+from pydantic import BaseModel
 
-from crossward.config import load
+from crossward.config import Config, LoraSection, OpenAi, load
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
 
 
 def test_the_recipes_that_the_readme_names_are_there():
-    assert {path.stem for path in RECIPES} >= {"demo", "smollm2", "llama3-8b-paper", "one-gpu-lora"}
+    assert {path.stem for path in RECIPES} >= {"demo", "smollm2", "llama3-8b-paper", "one-gpu-lora", "every-key"}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -25,6 +28,29 @@ def test_a_recipe_is_valid_and_every_key_is_commented(path: Path):
     for before, line in pairwise(lines):
         sets_a_value = re.match(r" *\w+: *[^ #]", line)
         assert not sets_a_value or "#" in line or before.lstrip().startswith("# "), f"{path.name}: {line!r}"
+
+
+def test_one_recipe_holds_every_key_with_its_default():
+    (path,) = (path for path in RECIPES if path.stem == "every-key")
+    said = yaml.safe_load(path.read_text(encoding="utf-8"))
+    needed = {key: said[key] for key in ("run", "languages", "prompts")}
+    needed["models"] = {key: said["models"][key] for key in ("policy", "reference")}
+    assert load(path) == Config.model_validate(needed)
+    assert set(_keys(said)) == set(_keys(load(path).model_dump()))
+
+
+@pytest.mark.parametrize("section", [LoraSection, OpenAi])
+def test_sections_that_are_left_out_by_default_are_commented_elsewhere(section: type[BaseModel]):
+    (path,) = (path for path in RECIPES if path.stem == "one-gpu-lora")
+    text = path.read_text(encoding="utf-8")
+    assert all(re.search(rf"^ *(# +)?{key}: \S+ +# \w", text, re.MULTILINE) for key in section.model_fields)
+
+
+def _keys(tree: dict[str, object], before: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        yield before + key
+        if isinstance(value, dict):
+            yield from _keys(value, f"{before}{key}.")
 
 
 def test_the_papers_recipe_holds_the_papers_settings():

@@ -1,6 +1,7 @@
 """The command line: one short function a verb. Heavy imports happen inside, so that --help is quick."""
 
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,8 +12,10 @@ from typer.core import TyperGroup
 from crossward import console
 from crossward.cli_diagnose import diagnose, show_noise
 from crossward.cli_options import (
+    Attempts,
     BaseUrl,
     Compatibility,
+    Concurrency,
     Device,
     Engine,
     Input,
@@ -26,6 +29,7 @@ from crossward.cli_options import (
     Reference,
     Run,
     Served,
+    Timeout,
     Trust,
 )
 
@@ -122,7 +126,9 @@ def sample(
     base_url: BaseUrl = None,
     model: Served = None,
     api_key_env: KeyEnv = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="openai: requests at once.")] = 32,
+    concurrency: Concurrency = 32,
+    timeout: Timeout = 600.0,
+    attempts: Attempts = 6,
     batch_rows: Annotated[int, typer.Option(min=1, help="transformers: responses generated at once.")] = 64,
     dtype: Precision = "bfloat16",
     device: Device = "auto",
@@ -147,12 +153,14 @@ def sample(
         output,
         policy=spec if policy else None,
         engine=resolved(engine, spec),
-        endpoint=endpoint_of(engine, base_url, model, api_key_env, concurrency),
+        endpoint=endpoint_of(
+            engine, base_url, model, api_key_env, concurrency=concurrency, timeout_s=timeout, attempts=attempts
+        ),
         sampling=Sampling(n=n, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed),
         batch_rows=batch_rows,
         progress=console.Terminal(),
     )
-    _show(summary, json=json, title=f"responses in {output}")
+    console.show_languages(summary, json=json, title=f"responses in {output}")
 
 
 @app.command()
@@ -196,7 +204,7 @@ def score(
         noise=noise,
         progress=console.Terminal(),
     )
-    _show(summary, json=json, title=f"log-ratios in {output} (nats)")
+    console.show_languages(summary, json=json, title=f"log-ratios in {output} (nats)")
     if noise and not json:
         show_noise(summary["languages"])
 
@@ -236,7 +244,7 @@ def pair(
         rules = published_rules(length_unit, upper_bound)
     identifier = identifier_for(language_filter, input)
     summary = pair_file(input, output, rules=rules, margins=margins, identifier=identifier, progress=console.Terminal())
-    _show({"languages": summary}, json=json, title=f"pairs in {output}", bare=True)
+    console.show_languages({"languages": summary}, json=json, title=f"pairs in {output}", bare=True)
 
 
 @app.command()
@@ -327,23 +335,12 @@ def report(run: Run) -> None:
     console.out.print(f"report: {report_again(run)}", markup=False)
 
 
-def _show(summary: dict[str, Any], *, json: bool, title: str, bare: bool = False) -> None:
-    """A summary per language, as JSON or as a table."""
-    languages = summary["languages"]
-    if json:
-        console.show_json(languages if bare else summary)
-        return
-    hidden = {"curve", "noise", "spread_quantiles", "length_correlation"}
-    keys = [key for key in next(iter(languages.values()), {}) if key not in hidden]
-    rows = [[language, *(counts[key] for key in keys)] for language, counts in languages.items()]
-    console.show_table(title, ["language", *(key.replace("_", " ") for key in keys)], rows)
-
-
 def _command_line() -> str:
     """What was typed, to be typed again."""
     return shlex.join(["crossward", *sys.argv[1:]])
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. A cluster that takes its machine back ends it as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app(prog_name="crossward")

@@ -18,6 +18,9 @@ Engine = Annotated[Literal["transformers", "vllm"], typer.Option(help="What comp
 Served = Annotated[str | None, typer.Option(help="openai: the name under which the server knows the model.")]
 BaseUrl = Annotated[str | None, typer.Option(help="openai: the server, such as http://localhost:8000/v1.")]
 KeyEnv = Annotated[str | None, typer.Option(help="openai: the environment variable that holds the key.")]
+Concurrency = Annotated[int, typer.Option(min=1, help="openai: requests at once.")]
+Timeout = Annotated[float, typer.Option(min=0.001, help="openai: seconds to wait for one answer.")]
+Attempts = Annotated[int, typer.Option(min=1, help="openai: failed requests for one prompt before the stop.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON summary on stdout.")]
 Compatibility = Annotated[
     Literal["none", "published"], typer.Option(help="published: with the quirks of the published code.")

@@ -86,6 +86,18 @@ def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object
     out.print(table)
 
 
+def show_languages(summary: dict[str, Any], *, json: bool, title: str, bare: bool = False) -> None:
+    """A summary per language, as JSON (`bare`: the languages alone) or as a table."""
+    languages = summary["languages"]
+    if json:
+        show_json(languages if bare else summary)
+        return
+    hidden = {"curve", "noise", "spread_quantiles", "length_correlation"}
+    keys = [key for key in next(iter(languages.values()), {}) if key not in hidden]
+    rows = [[language, *(counts[key] for key in keys)] for language, counts in languages.items()]
+    show_table(title, ["language", *(key.replace("_", " ") for key in keys)], rows)
+
+
 def show_json(value: Any) -> None:
     """One JSON document on stdout."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")

@@ -1,6 +1,7 @@
 """The endpoint sampler against a real HTTP server that fails in every way, and against a real `vllm serve`."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from crossward.engines.hf_sampler import HfSampler
 from crossward.engines.openai_sampler import Endpoint, OpenAiSampler, completions_url, wait_asked
 from crossward.engines.protocols import ModelSpec, Sampling
 from crossward.engines.tokens import ChatTokens, load_tokens
+from crossward.store.answers import Answers
 
 SAMPLING = Sampling(n=3, temperature=0.9, top_p=0.95, max_new_tokens=12, seed=42)
 KEY = "sk-secret-123"
@@ -193,6 +195,50 @@ def test_a_refusal_stops_at_once_and_never_shows_the_key():
         assert KEY not in str(error.value)
         assert KEY not in repr(sampler)
         assert len(server.requests) == 1
+
+
+def test_finished_prompts_outlive_the_server_and_are_not_asked_for_again(tmp_path: Path):
+    prompts = prompts_of(*"abcdefgh")
+    answers_left = [5]
+
+    def dying(request: Request, before: int) -> Reply:
+        answers_left[0] -= 1
+        return obliging(request, before) if answers_left[0] >= 0 else Reply(status=503, body="down")
+
+    def sampler() -> OpenAiSampler:
+        return OpenAiSampler(endpoint_at(server, attempts=2), None, kept=Answers(tmp_path / "out.answers"))
+
+    with chat_server(dying) as server:
+        with pytest.raises(ValueError, match="answers that came are kept: run the same"):
+            sampler().sample(prompts, SAMPLING)
+        answers_left[0], asked = 100, len(server.requests)
+        seen: list[int] = []
+        again = sampler()
+        sampled = again.sample(prompts, SAMPLING, advance=seen.append)
+        again.close()
+        assert len(server.requests) - asked == 3
+        assert sum(seen) == 24
+        assert sampled == OpenAiSampler(endpoint_at(server), None).sample(prompts, SAMPLING)
+        asked = len(server.requests)
+        sampler().sample(prompts, replace(SAMPLING, temperature=0.8))  # another question
+        sampler().sample([replace(prompts[0], instruction="z")], SAMPLING)
+        assert len(server.requests) - asked == 9
+
+
+def test_failed_requests_are_told_but_not_each_of_them(monkeypatch: pytest.MonkeyPatch):
+    said: list[str] = []
+    with chat_server(at_first(Reply(status=503, body="down for a while"), times=2)) as server:
+        OpenAiSampler(endpoint_at(server), None, say=said.append).sample(PROMPTS, SAMPLING)
+    assert len(said) == 1
+    assert re.fullmatch(
+        rf"{server.base_url}/chat/completions, prompt 'p\d' \(es\): HTTP 503: down for a while; request 1 of 3, "
+        r"asking again in 0 s",
+        said[0],
+    )
+    monkeypatch.setattr(openai_sampler, "TELL_EVERY_S", 0.0)
+    with chat_server(at_first(Reply(status=503, body="down"), times=2)) as server:
+        OpenAiSampler(endpoint_at(server), None, say=said.append).sample(PROMPTS[:1], SAMPLING)
+    assert [line.split("; ")[1].split(",")[0] for line in said[1:]] == ["request 1 of 3", "request 2 of 3"]
 
 
 def test_one_prompt_that_fails_stops_the_others():

@@ -69,6 +69,28 @@ def test_three_ways_are_one(name, softcap, window):
         assert torch.allclose(found.double(), true, atol=1e-5)
 
 
+@pytest.mark.parametrize("softcap", [None, 900.0])
+@pytest.mark.parametrize("factor", [-30.0, 30.0])
+def test_scores_whose_exponentials_leave_float32_are_weighed_alike(softcap, factor):
+    layout = LAYOUTS["long"]
+    q, k, v = drawn(layout)
+    q, k = factor * q.abs(), k.abs()  # every score of one sign, hundreds of nats from 0
+    true = by_definition(q, k, v, layout, softcap, None)
+    with torch.no_grad():
+        found, _ = attend(MODULE, q, k, v, None, layout=layout, scaling=0.3, softcap=softcap)
+    assert torch.allclose(found.double(), true, atol=1e-3)
+
+
+def test_a_score_that_is_no_number_stays_visible():
+    q, k, v = drawn(LAYOUTS["short"])
+    k[0, 0, 0] = math.nan
+    with torch.no_grad():
+        found, _ = attend(MODULE, q, k, v, None, layout=LAYOUTS["short"], scaling=0.3)
+    assert bool(found[:, :11, :3].isnan().all())
+    assert not bool(found[:, 11:].isnan().any())
+    assert not bool(found[:, :, 3:].isnan().any())
+
+
 def test_bfloat16_scores_are_not_rounded():
     """Only what goes in and comes out is: the error is that of one rounding of the values."""
     layout = LAYOUTS["long"]

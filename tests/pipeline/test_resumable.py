@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.chat_server import Reply, Request, chat_server, obliging
 from tests.support.families import make_family
 
 from crossward.core.records import FinishReason, Prompt, Response, SampledPrompt
+from crossward.engines.openai_sampler import Endpoint
 from crossward.engines.protocols import ModelSpec, Sampling
 from crossward.pipeline.progress import Silent
 from crossward.pipeline.resumable import sample_file, score_file
@@ -173,3 +175,35 @@ def test_what_is_too_long_or_empty_is_counted(tmp_path: Path):
         "empty": 2,
     }
     assert [len(group.responses) for group in edges.read_scored(tmp_path / "out.jsonl")] == [3, 1]
+
+
+def test_a_server_that_goes_costs_no_answer_that_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    heard = Heard()
+    output = tmp_path / "out.jsonl"
+    prompts = {"es": [prompt(i) for i in range(11)]}
+    how = Sampling(n=2, temperature=1.0, top_p=1.0, max_new_tokens=12, seed=3)
+    left = [6]
+
+    def dying(request: Request, before: int) -> Reply:
+        left[0] -= 1
+        return obliging(request, before) if left[0] >= 0 else Reply(status=503, body="down")
+
+    with chat_server(dying) as server:
+        endpoint = Endpoint(base_url=server.base_url, model="m", attempts=2, first_pause_s=0.01)
+
+        def verb(output: Path) -> dict[str, Any]:
+            return sample_file(
+                prompts, output, policy=None, sampling=how, batch_rows=1, endpoint=endpoint, progress=heard
+            )
+
+        with pytest.raises(ValueError, match="answers that came are kept"):
+            verb(output)
+        assert "HTTP 503: down" in heard.lines[0]
+        assert not output.exists()
+        left[0], asked = 1000, len(server.requests)
+        counts = verb(output)
+        assert len(server.requests) - asked == 5
+        assert counts == verb(tmp_path / "undisturbed.jsonl")
+    assert output.read_bytes() == (tmp_path / "undisturbed.jsonl").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "undisturbed.jsonl"]

@@ -3,29 +3,33 @@
 Many requests at once, each with a seed of its prompt's own, each retried with growing pauses. A server that returns
 fewer choices than asked for is asked again. Where it returns token ids (vLLM), they are kept and the prompt's are
 checked: another chat template would be another policy. Elsewhere responses are text. What a vendor does with seeds,
-batches and templates is beyond this file: only the requests are the same in every run.
+batches and templates is beyond this file: only the requests are the same in every run. A prompt whose answers are
+complete is handed to `kept` at once and never asked for again.
 """
 
 import asyncio
+import hashlib
+import json
 import os
 import random
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
-from time import time
+from time import monotonic, time
 from typing import Any
 from urllib.parse import urlsplit
 
 from crossward.core.records import Prompt, Response, SampledPrompt
 from crossward.core.seeds import derive_seed
-from crossward.engines.protocols import Advance, Sampling, no_progress
+from crossward.engines.protocols import Advance, Kept, Sampling, no_progress
 from crossward.engines.sample_rows import response_of, sample_rows
 from crossward.engines.tokens import ChatTokens
 
 INSTALL = "the endpoint engine needs httpx: pip install 'crossward[openai]'"
 LONGEST_PAUSE_S = 60.0
 LONGEST_WAIT_ASKED_S = 600.0
+TELL_EVERY_S = 10.0
 _PASSING = frozenset({408, 409, 425, 429})  # and every 5xx
 # Fields that some servers do not know, and refuse a request for.
 _EXTRAS = ("return_token_ids", "stop_token_ids")
@@ -57,10 +61,23 @@ class OpenAiSampler:
     """protocols.Sampler over one endpoint.
 
     `tokens` are those of the checkpoint that is served, None where there is none at hand; `limit` its positions.
+    `say` hears of failed requests, at most every ten seconds.
     """
 
-    def __init__(self, endpoint: Endpoint, tokens: ChatTokens | None, *, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        tokens: ChatTokens | None,
+        *,
+        limit: int | None = None,
+        kept: Kept | None = None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
         self._endpoint = endpoint
+        self._kept = kept
+        self._say = say
+        self._told_at = -TELL_EVERY_S
+        self._untold = 0
         self._url = completions_url(endpoint.base_url)
         self._key = read_key(endpoint)
         self._tokens = tokens
@@ -82,7 +99,9 @@ class OpenAiSampler:
             raise group.exceptions[0] from None
 
     def close(self) -> None:
-        """Nothing to give back: connections end with each call."""
+        """Connections have ended with each call; what is kept is closed."""
+        if self._kept is not None:
+            self._kept.close()
 
     async def _sample_all(self, prompts: Sequence[Prompt], sampling: Sampling, advance: Advance) -> list[SampledPrompt]:
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
@@ -98,6 +117,10 @@ class OpenAiSampler:
         self, client: Any, turn: asyncio.Semaphore, prompt: Prompt, sampling: Sampling, advance: Advance
     ) -> SampledPrompt:
         """One prompt until it has its n responses, or until nothing new came for `attempts` requests."""
+        key = self._key_of(prompt, sampling)
+        if self._kept is not None and (found := self._kept.get(key)) is not None:
+            advance(len(found.responses))
+            return SampledPrompt(prompt=prompt, responses=found.responses)
         responses: list[Response] = []
         failures = draw = 0
         while len(responses) < sampling.n:
@@ -111,12 +134,23 @@ class OpenAiSampler:
                 draw += problem.another_seed
                 if failures >= self._endpoint.attempts:
                     raise ValueError(self._stopped(prompt, failures, problem)) from None
-                await asyncio.sleep(self._pause(failures, problem.wait_s))
+                pause = self._pause(failures, problem.wait_s)
+                self._tell(prompt, failures, problem, pause)
+                await asyncio.sleep(pause)
                 continue
             responses += found[:missing]
             failures = 0
             advance(len(found[:missing]))
-        return SampledPrompt(prompt=prompt, responses=tuple(responses))
+        complete = SampledPrompt(prompt=prompt, responses=tuple(responses))
+        if self._kept is not None:
+            self._kept.put(key, complete)
+        return complete
+
+    def _key_of(self, prompt: Prompt, sampling: Sampling) -> str:
+        """All that decides what is asked, as a hash."""
+        asked = [self._url, self._endpoint.model, prompt.language, prompt.id, prompt.instruction, asdict(sampling)]
+        asked.append(None if self._tokens is None else self._tokens.prompt_ids(prompt.instruction))
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     async def _ask(self, client: Any, prompt: Prompt, sampling: Sampling, *, n: int, seed: int) -> list[Response]:
         """One request: one to n responses. Raises _Again, or ValueError where asking again would not help."""
@@ -207,11 +241,22 @@ class OpenAiSampler:
         longest = min(self._endpoint.first_pause_s * 2 ** (failures - 1), LONGEST_PAUSE_S)
         return longest * random.uniform(0.5, 1.0)
 
+    def _tell(self, prompt: Prompt, failures: int, problem: _Again, pause: float) -> None:
+        self._untold += 1
+        if monotonic() - self._told_at < TELL_EVERY_S:
+            return
+        more = f" (and {self._untold - 1} more failed requests)" if self._untold > 1 else ""
+        self._say(
+            f"{self._url}, prompt {prompt.id!r} ({prompt.language}): {problem}; request {failures} of "
+            f"{self._endpoint.attempts}, asking again in {pause:.0f} s{more}"
+        )
+        self._told_at, self._untold = monotonic(), 0
+
     def _stopped(self, prompt: Prompt, failures: int, problem: _Again) -> str:
+        kept = "" if self._kept is None else "answers that came are kept: "
         return (
             f"{self._url} gave no usable answer to prompt {prompt.id!r} ({prompt.language}) in {failures} requests; "
-            f"the last: {problem}; earlier batches of prompts are kept: run the same command again when the server "
-            "answers"
+            f"the last: {problem}; {kept}run the same command again when the server answers"
         )
 
     def _excerpt(self, text: str) -> str:

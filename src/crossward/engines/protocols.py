@@ -115,6 +115,22 @@ class Work:
         return 1.0 - self.unique_tokens / self.processed_tokens if self.processed_tokens else 0.0
 
 
+class Kept(Protocol):
+    """Answers that were paid for, by what was asked: kept from one process to the next."""
+
+    def get(self, key: str) -> SampledPrompt | None:
+        """What was kept under a key."""
+        ...
+
+    def put(self, key: str, group: SampledPrompt) -> None:
+        """Keep an answer at once."""
+        ...
+
+    def close(self) -> None:
+        """Neither get nor put is called again."""
+        ...
+
+
 class Sampler(Protocol):
     def sample(
         self, prompts: Sequence[Prompt], sampling: Sampling, *, advance: Advance = no_progress

@@ -117,6 +117,7 @@ def _in_blocks(
     keys = torch.empty(key_heads, longest, key.shape[-1])
     values = value.new_empty(key_heads, longest, value.shape[-1])
     scratch = torch.empty(heads * max(BLOCK, RUN_TOKENS) * longest)
+    rows_scratch = torch.empty(heads * max(BLOCK, RUN_TOKENS) * query.shape[-1])
     factor = scale * LOG2E if softcap is None else scale / softcap
     held: Span | None = None  # the prompt whose keys are in place
     for prompt, at, run in tasks:
@@ -132,16 +133,17 @@ def _in_blocks(
             b = min(a + size, last)
             end = at + b - first
             begin = 0 if window is None else max(0, end - (b - a) - window + 1)
-            rows = query[0, :, a:b].unflatten(0, (key_heads, -1)).float().mul(factor).flatten(1, 2)
+            rows = rows_scratch[: heads * (b - a) * query.shape[-1]].view(heads, b - a, -1)
+            rows.copy_(query[0, :, a:b]).mul_(factor)  # in float32 before it is scaled
             hidden = _hidden(b - a, window, end - begin) if len(run) == 1 else _hidden_in_run(_relative(run))
             scores = scratch[: heads * (b - a) * (end - begin)].view(key_heads, -1, end - begin)
-            sums = _exponentials(scores, rows, keys[:, begin:end], hidden, softcap)
+            sums = _exponentials(scores, rows.view(key_heads, -1, rows.shape[-1]), keys[:, begin:end], hidden, softcap)
             seen = values[:, begin:end]
             if values.dtype == torch.float32:
-                summed = torch.bmm(scores, seen).div_(sums)
+                summed = torch.bmm(scores, seen).view(heads, b - a, -1)
+                torch.div(summed, sums.view(heads, b - a, 1), out=into[:, a:b])
             else:  # weights are rounded once, as they are everywhere else
-                summed = torch.bmm(scores.div_(sums).to(values.dtype), seen)
-            into[:, a:b] = summed.view(heads, b - a, -1)
+                into[:, a:b] = torch.bmm(scores.div_(sums).to(values.dtype), seen).view(heads, b - a, -1)
     return output
 
 

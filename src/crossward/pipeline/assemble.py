@@ -24,6 +24,7 @@ from crossward.engines.protocols import (
 from crossward.engines.tokens import ChatTokens, compare_tokens, load_tokens
 from crossward.engines.vllm_engine import VllmOptions
 from crossward.pipeline.choose import endpoint_sampler, local_sampler, local_scorer, require_engine, resolved
+from crossward.pipeline.progress import Progress
 
 Prompts = Mapping[str, Sequence[Prompt]]
 OpenScorer = Callable[[], Scorer]
@@ -134,11 +135,13 @@ class Engines:
         assert self.config.sample.openai is not None
         return Endpoint(**self.config.sample.openai.model_dump())
 
-    def sampler(self, model: Model, stage: Literal["sample", "evaluate"]) -> Sampler:
-        """The sampler of a stage."""
+    def sampler(
+        self, model: Model, stage: Literal["sample", "evaluate"], *, answers: Path, progress: Progress
+    ) -> Sampler:
+        """The sampler of a stage; `answers` is where a server's are kept until the stage has them."""
         section, runtime = self.config.sample, self.config.runtime
         if section.openai is not None and stage == "sample":
-            return endpoint_sampler(self._endpoint(), model.spec)
+            return endpoint_sampler(self._endpoint(), model.spec, answers=answers, progress=progress)
         engine = self.sample_engine(stage)["engine"]
         options = VllmOptions(**runtime.vllm.model_dump(), threads=runtime.threads)
         return local_sampler(engine, model.spec, self.tokens(model), batch_rows=runtime.sample_rows, options=options)

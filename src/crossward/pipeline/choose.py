@@ -1,12 +1,15 @@
 """Which engine samples and which scores, from plain names; each is imported late, so that start-up is quick."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from crossward.engines.models import base_spec, max_positions, read_config
 from crossward.engines.openai_sampler import Endpoint, OpenAiSampler
 from crossward.engines.protocols import ModelSpec, Sampler, Scorer
 from crossward.engines.tokens import ChatTokens, load_tokens
 from crossward.engines.vllm_engine import VllmOptions, refused_head_size, vllm_problem
+from crossward.pipeline.progress import Progress
+from crossward.store.answers import Answers
 
 
 def resolved(engine: str, spec: ModelSpec) -> str:
@@ -25,7 +28,14 @@ def require_engine(engine: str, device: str) -> str:
 
 
 def endpoint_of(
-    engine: str, base_url: str | None, model: str | None, api_key_env: str | None, concurrency: int
+    engine: str,
+    base_url: str | None,
+    model: str | None,
+    api_key_env: str | None,
+    *,
+    concurrency: int,
+    timeout_s: float,
+    attempts: int,
 ) -> Endpoint | None:
     """The server that a command line names; None where the engine is another."""
     if engine != "openai":
@@ -34,14 +44,24 @@ def endpoint_of(
         return None
     if not base_url or not model:
         raise ValueError("--engine openai needs a server (--base-url http://localhost:8000/v1) and its --model")
-    return Endpoint(base_url=base_url, model=model, api_key_env=api_key_env, concurrency=concurrency)
+    return Endpoint(
+        base_url=base_url,
+        model=model,
+        api_key_env=api_key_env,
+        concurrency=concurrency,
+        timeout_s=timeout_s,
+        attempts=attempts,
+    )
 
 
-def endpoint_sampler(endpoint: Endpoint, spec: ModelSpec | None) -> Sampler:
-    """A sampler of a policy behind a server; `spec` is the checkpoint that it serves, where that is at hand."""
-    if spec is None:
-        return OpenAiSampler(endpoint, None)
-    return OpenAiSampler(endpoint, load_tokens(spec), limit=max_positions(read_config(base_spec(spec))))
+def endpoint_sampler(endpoint: Endpoint, spec: ModelSpec | None, *, answers: Path, progress: Progress) -> Sampler:
+    """A sampler of a policy behind a server; `spec` is the checkpoint that it serves, where that is at hand.
+
+    Finished prompts are kept in the file `answers`; failed requests are told through `progress`.
+    """
+    tokens = None if spec is None else load_tokens(spec)
+    limit = None if spec is None else max_positions(read_config(base_spec(spec)))
+    return OpenAiSampler(endpoint, tokens, limit=limit, kept=Answers(answers), say=progress.say)
 
 
 def local_sampler(

@@ -65,7 +65,7 @@ def make_pairs(
     sampled = stages.sample(
         here.stage("sample"),
         prompts,
-        open_sampler=lambda: engines.sampler(policy, "sample"),
+        open_sampler=lambda: engines.sampler(policy, "sample", answers=here.stage("sample").answers, progress=progress),
         sampling=sampling_of(config.sample, derive_seed(config.seed, "sample", t)),
         shard_size=config.shard_size,
         settings=engines.sample_engine("sample"),
@@ -137,7 +137,9 @@ def answer(
     stages.evaluate(
         here.stage("evaluate"),
         held_out,
-        open_sampler=lambda: engines.sampler(policy, "evaluate"),
+        open_sampler=lambda: engines.sampler(
+            policy, "evaluate", answers=here.stage("evaluate").answers, progress=progress
+        ),
         open_identifier=lambda: engines.identifier((*config.languages, *held_out)),
         sampling=sampling_of(config.evaluate, derive_seed(config.seed, "evaluate")),
         shard_size=config.shard_size,

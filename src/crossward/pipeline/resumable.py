@@ -24,8 +24,16 @@ from crossward.pipeline.counts import SampledTally, ScoredTally
 from crossward.pipeline.noise import measure_noise, noise_sample
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.prompts import prompt_hashes
-from crossward.pipeline.streams import SAMPLE_WINDOW, WINDOW, score_windows, told_work, windows
+from crossward.pipeline.streams import (
+    ENDPOINT_WINDOW,
+    SAMPLE_WINDOW,
+    WINDOW,
+    score_windows,
+    told_work,
+    windows,
+)
 from crossward.store import edges
+from crossward.store.answers import answers_file
 from crossward.store.journal import Journal
 from crossward.store.noise_file import noise_file, write_noise
 
@@ -41,18 +49,21 @@ def sample_file(
     batch_rows: int,
     engine: str = "transformers",
     endpoint: Endpoint | None = None,
-    window: int = SAMPLE_WINDOW,
+    window: int | None = None,
     progress: Progress,
 ) -> Summary:
     """Sample responses to prompts and write the groups; `policy` may be None where an `endpoint` serves it.
 
-    Continues where the same call was cut, at a multiple of `window` prompts (store/journal.py).
+    Continues where the same call was cut, at a multiple of `window` prompts (store/journal.py); an endpoint is asked
+    for no prompt again whose answers had come (store/answers.py).
     """
     settle()
+    window = window or (SAMPLE_WINDOW if endpoint is None else ENDPOINT_WINDOW)
+    answers = answers_file(output)
 
     def opened() -> Sampler:
         if endpoint is not None:
-            return endpoint_sampler(endpoint, policy)
+            return endpoint_sampler(endpoint, policy, answers=answers, progress=progress)
         if policy is None:
             raise ValueError("name the model to sample from with --policy, or a server with --engine openai")
         return local_sampler(engine, policy, load_tokens(policy), batch_rows=batch_rows)
@@ -81,6 +92,7 @@ def sample_file(
                     for group in groups:
                         tallies[group.prompt.language].add(group)
         journal.publish()
+        answers.unlink(missing_ok=True)
     return {"languages": {language: tally.counts() for language, tally in tallies.items()}}
 
 
@@ -146,10 +158,11 @@ def score_file(
             if noise:
                 models.pop_all()  # measure_noise closes them
                 floors = _noise(journal, scorers, (policy, reference), opened, progress)
-            noise_file(output).unlink(missing_ok=True)  # of an older scoring
+                # Before the journal goes: killed in between, the same command measures again but scores nothing.
+                write_noise(output, {"view": view, "dtype": policy.dtype, "languages": floors})
+            else:
+                noise_file(output).unlink(missing_ok=True)  # of an older scoring
             journal.publish()
-    if noise:
-        write_noise(output, {"view": view, "dtype": policy.dtype, "languages": floors})
     counts = {
         code: tally.counts(n_sampled[code]) | ({"noise": floors[code]} if noise else {})
         for code, tally in tallies.items()

@@ -336,6 +336,7 @@ def _write_samples(
         with closing(open_sampler()) as sampler, progress.task(f"{stage.title}: responses", total) as advance:
             for path, chunk in missing.items():
                 tables.write_sampled(path, sampler.sample(chunk, sampling, advance=advance))
+    stage.answers.unlink(missing_ok=True)
     return list(shards)
 
 

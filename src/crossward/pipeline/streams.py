@@ -16,6 +16,7 @@ from crossward.engines.protocols import Advance, Judged, LanguageIdentifier, Sco
 
 WINDOW = 128  # groups that are scored together
 SAMPLE_WINDOW = 64  # prompts that are sampled together
+ENDPOINT_WINDOW = 1024  # prompts that a server is asked: its slots stand empty only at the end of a window
 Item = TypeVar("Item")
 
 

@@ -46,6 +46,11 @@ class StageDir:
         return self.path / "checkpoint"
 
     @property
+    def answers(self) -> Path:
+        """What a server has answered so far; gone when the stage is done."""
+        return self.path / "answers.jsonl"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
