@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from tests.support.chat_server import chat_server, obliging
 from tests.support.command import call
 from tests.support.families import make_family
 from tests.support.recipes import make_recipe, write_prompts, write_recipe
@@ -25,7 +27,7 @@ def command(*arguments: object) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1"},
         # A shell ignores Ctrl-C for what it runs in the background, and children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
@@ -153,6 +155,22 @@ def test_control_c_says_how_to_resume_and_resuming_works(tmp_path: Path):
     assert again.returncode == 0, talk
     assert first_shard.read_bytes() == kept
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["sample"]["n"] == 12
+
+
+def test_a_terminated_command_ends_as_by_control_c_and_leaves_nothing_empty(tmp_path: Path):
+    prompts, output = tmp_path / "en.jsonl", tmp_path / "groups.jsonl"
+    prompts.write_text('{"id": "1", "instruction": "Name a fruit."}\n', encoding="utf-8")
+    with chat_server(lambda request, before: replace(obliging(request, before), delay_s=5)) as server:
+        where = ("--engine", "openai", "--base-url", server.base_url, "--model", "m")
+        running = command("sample", "--input", prompts, "--language", "en", "--output", output, *where)
+        deadline = time.monotonic() + 120
+        while not server.requests and running.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        running.terminate()
+        _, talk = running.communicate(timeout=120)
+    assert running.returncode == 2, talk
+    assert "crossward: stopped: what was finished is kept; run the same command again" in talk
+    assert list(tmp_path.iterdir()) == [prompts]
 
 
 @pytest.mark.parametrize(

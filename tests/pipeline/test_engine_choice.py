@@ -100,19 +100,31 @@ def test_one_iteration_of_a_policy_behind_a_server(tmp_path: Path):
     assert (directory.root / "iteration-1" / "train" / "checkpoint" / "model.safetensors").exists()
 
 
-def test_a_run_whose_server_fails_continues_from_the_last_shard(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    def failing(request: Request, before: int) -> Reply:
-        return answering(request, before) if before < 4 else Reply(status=503, body="down")
+def test_a_run_whose_server_fails_asks_again_only_for_what_it_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    left = [5]
 
-    recipe = recipe_with(tmp_path) | {"iterations": 1}
+    def failing(request: Request, before: int) -> Reply:
+        left[0] -= 1
+        return answering(request, before) if left[0] >= 0 else Reply(status=503, body="down")
+
+    recipe = recipe_with(tmp_path) | {"iterations": 1}  # 12 prompts, two a shard
     recipe["evaluate"].pop("prompts")
+    stage = tmp_path / "run" / "iteration-1" / "sample"
     with chat_server(failing) as server:
         endpoint = served(server, attempts=1, concurrency=1)
-        called = call(capsys, "run", write_recipe(tmp_path, recipe | {"sample": recipe["sample"] | endpoint}))
-    assert called.code == 2
-    assert "HTTP 503: down; earlier batches of prompts are kept: run the same command" in called.err
-    shards = sorted((tmp_path / "run" / "iteration-1" / "sample").rglob("*.parquet"))
-    assert len(shards) == 2
+        path = write_recipe(tmp_path, recipe | {"sample": recipe["sample"] | endpoint})
+        called = call(capsys, "run", path)
+        assert called.code == 2
+        assert "HTTP 503: down; answers that came are kept: run the same command" in called.err
+        assert len(sorted(stage.rglob("*.parquet"))) == 2
+        assert (stage / "answers.jsonl").read_text(encoding="utf-8").count("\n") == 5
+        left[0], asked = 1000, len(server.requests)
+        called = call(capsys, "run", path)
+        assert called.code == 0, called.err
+        assert len(server.requests) - asked == 7
+    assert not (stage / "answers.jsonl").exists()
 
 
 @pytest.mark.parametrize(
@@ -140,6 +152,11 @@ def test_the_verb_asks_a_server_without_any_checkpoint(tmp_path: Path, capsys: p
     assert called.code == 0, called.err
     rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
     assert [len(row["responses"]) for row in rows] == [2] * 6
+    with chat_server(lambda request, before: Reply(status=503, body="down")) as server:
+        lost = ("--engine", "openai", "--base-url", server.base_url, "--model", "served", "--attempts", 1)
+        called = call(capsys, *arguments[:6], tmp_path / "lost.jsonl", *lost)
+    assert called.code == 2
+    assert "in 1 requests; the last: HTTP 503" in called.err
     for wrong, sentence in (
         (("--engine", "openai"), "--engine openai needs a server"),
         (("--base-url", "http://x/v1"), "they need --engine openai"),
