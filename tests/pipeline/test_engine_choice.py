@@ -100,9 +100,7 @@ def test_one_iteration_of_a_policy_behind_a_server(tmp_path: Path):
     assert (directory.root / "iteration-1" / "train" / "checkpoint" / "model.safetensors").exists()
 
 
-def test_a_run_whose_server_fails_asks_again_only_for_what_it_lacks(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_a_run_whose_server_fails_asks_again_only_for_what_it_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     left = [5]
 
     def failing(request: Request, before: int) -> Reply:
