@@ -19,7 +19,7 @@ from scoring import matrix_rate, published
 from crossward.engines import shared_attention
 from crossward.engines.hf_scorer import HfScorer
 from crossward.engines.models import load_model, settle
-from crossward.engines.protocols import Judged, ModelSpec
+from crossward.engines.protocols import Judged, ModelSpec, Work
 from crossward.engines.tokens import load_tokens
 
 
@@ -46,13 +46,13 @@ def main() -> None:
     parameters = sum(parameter.numel() for parameter in scorer._model.parameters())
     rate = matrix_rate(torch.bfloat16, device, size=8192 if device.type == "cuda" else 1024)
     scorer.score(groups[:16])  # compiles and warms up
-    started, before = time.perf_counter(), scorer.work.unique_tokens
+    scorer.work = work = Work()
+    started = time.perf_counter()
     scorer.score(groups)
-    seconds, unique = time.perf_counter() - started, scorer.work.unique_tokens - before
+    seconds, unique = time.perf_counter() - started, work.unique_tokens
     share = 2 * parameters * unique / seconds / rate
     print(f"{parameters / 1e9:.2f} B parameters, {len(groups)} groups x 10, {unique} unique tokens")
     print(f"crossward  {seconds:8.2f} s  {unique / seconds:10.0f} tokens/s  {share:.1%} of {rate / 1e12:.0f} TFLOP/s")
-    work = scorer.work
     print(f"           {work.seconds:8.2f} s by the device's own clock, padding and repeats {work.waste:.2%}")
     if device.type == "cuda":
         print(f"           peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")

@@ -22,7 +22,11 @@ def groups(tokens: ChatTokens, data: Path | None, *, n: int = N_GROUPS, longest:
     """`n` groups of 10 responses, lengths drawn evenly between 60 and `longest` tokens; every response is cut."""
     rng = random.Random(SEED)
     instructions = _prompts(data, n) if data else [_words(rng, 280) for _ in range(n)]
-    source = _answers(tokens, data) if data else [rng.randrange(100, 20_000) for _ in range(200_000)]
+    source = (
+        _answers(tokens, data)
+        if data
+        else [rng.randrange(100, min(20_000, tokens.vocabulary_size)) for _ in range(200_000)]
+    )
     made = []
     for instruction in instructions:
         responses = []
