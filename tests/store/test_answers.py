@@ -23,6 +23,7 @@ def kept(path: Path, *names: str) -> None:
 def test_what_one_process_keeps_another_finds(tmp_path: Path):
     path = answers_file(tmp_path / "deep" / "out.jsonl")
     assert path == tmp_path / "deep" / "out.jsonl.answers"
+    assert answers_file(Path("/dev/null")) is None
     kept(path, "b", "a")
     answers = Answers(path)
     assert answers.get("c") is None

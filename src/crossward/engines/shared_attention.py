@@ -159,7 +159,7 @@ def _exponentials(scores: Tensor, rows: Tensor, keys: Tensor, hidden: Tensor, so
         torch.bmm(rows, keys.transpose(1, 2), out=scores)
         if softcap is not None:
             scores.tanh_().mul_(softcap * LOG2E)
-        scores.view(len(keys), -1, *hidden.shape[:1], keys.shape[1])[..., -hidden.shape[1] :].add_(hidden)
+        scores.view(len(keys), -1, len(hidden), keys.shape[1])[..., -hidden.shape[1] :].add_(hidden)
 
     fill()
     sums = scores.exp2_().sum(-1, keepdim=True)

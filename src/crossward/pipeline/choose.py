@@ -54,14 +54,17 @@ def endpoint_of(
     )
 
 
-def endpoint_sampler(endpoint: Endpoint, spec: ModelSpec | None, *, answers: Path, progress: Progress) -> Sampler:
+def endpoint_sampler(
+    endpoint: Endpoint, spec: ModelSpec | None, *, answers: Path | None, progress: Progress
+) -> Sampler:
     """A sampler of a policy behind a server; `spec` is the checkpoint that it serves, where that is at hand.
 
-    Finished prompts are kept in the file `answers`; failed requests are told through `progress`.
+    Finished prompts are kept in the file `answers`, if one is named; failed requests are told through `progress`.
     """
     tokens = None if spec is None else load_tokens(spec)
     limit = None if spec is None else max_positions(read_config(base_spec(spec)))
-    return OpenAiSampler(endpoint, tokens, limit=limit, kept=Answers(answers), say=progress.say)
+    kept = None if answers is None else Answers(answers)
+    return OpenAiSampler(endpoint, tokens, limit=limit, kept=kept, say=progress.say)
 
 
 def local_sampler(

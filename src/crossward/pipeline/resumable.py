@@ -24,14 +24,7 @@ from crossward.pipeline.counts import SampledTally, ScoredTally
 from crossward.pipeline.noise import measure_noise, noise_sample
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.prompts import prompt_hashes
-from crossward.pipeline.streams import (
-    ENDPOINT_WINDOW,
-    SAMPLE_WINDOW,
-    WINDOW,
-    score_windows,
-    told_work,
-    windows,
-)
+from crossward.pipeline.streams import ENDPOINT_WINDOW, SAMPLE_WINDOW, WINDOW, score_windows, told_work, windows
 from crossward.store import edges
 from crossward.store.answers import answers_file
 from crossward.store.journal import Journal
@@ -59,7 +52,7 @@ def sample_file(
     """
     settle()
     window = window or (SAMPLE_WINDOW if endpoint is None else ENDPOINT_WINDOW)
-    answers = answers_file(output)
+    answers = answers_file(output)  # None where nothing can be kept
 
     def opened() -> Sampler:
         if endpoint is not None:
@@ -92,7 +85,8 @@ def sample_file(
                     for group in groups:
                         tallies[group.prompt.language].add(group)
         journal.publish()
-        answers.unlink(missing_ok=True)
+        if answers is not None:
+            answers.unlink(missing_ok=True)
     return {"languages": {language: tally.counts() for language, tally in tallies.items()}}
 
 

@@ -16,9 +16,9 @@ from crossward.store.json_lines import encode_row
 SUFFIX = ".answers"
 
 
-def answers_file(output: Path) -> Path:
-    """Where the answers for an output are kept."""
-    return output.with_name(output.name + SUFFIX)
+def answers_file(output: Path) -> Path | None:
+    """Where the answers for an output are kept; None beside a device or a pipe."""
+    return output.with_name(output.name + SUFFIX) if output.is_file() or not output.exists() else None
 
 
 class Answers:
