@@ -90,6 +90,7 @@ def test_equal_weights_score_exactly_zero(tmp_path: Path, capsys: pytest.Capture
         "--input", tmp_path / "groups.jsonl", "--output", tmp_path / "scored.jsonl", "--view", "multilingual",
     )  # fmt: skip
     assert called.code == 0, called.err
+    assert "policy and reference have the same weights: every log-ratio will be 0" in called.err
     row = json.loads((tmp_path / "scored.jsonl").read_text())
     assert row["log_ratio"] == [0.0]
     assert row["judged_under"] == "Habari?"
@@ -170,6 +171,8 @@ def test_a_terminated_command_ends_as_by_control_c_and_leaves_nothing_empty(tmp_
         _, talk = running.communicate(timeout=120)
     assert running.returncode == 2, talk
     assert "crossward: stopped: what was finished is kept; run the same command again" in talk
+    assert "Traceback" not in talk
+    assert "never retrieved" not in talk
     assert list(tmp_path.iterdir()) == [prompts]
 
 

@@ -1,7 +1,6 @@
 """The command line: one short function a verb. Heavy imports happen inside, so that --help is quick."""
 
 import shlex
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -341,6 +340,6 @@ def _command_line() -> str:
 
 
 def main() -> None:
-    """Run the command line. A cluster that takes its machine back ends it as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Run the command line."""
+    console.interrupt_when_terminated()
     app(prog_name="crossward")

@@ -6,10 +6,12 @@ Exit codes: 0 done, 2 the user can mend it (one sentence), 1 our fault (tracebac
 import errno
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -139,6 +141,16 @@ def guarded(command: Callable[[], object], *, again: str, resumes: bool) -> int:
             return _tell(f"{error.filename}: {error.strerror}", error)
         raise
     return 0
+
+
+def interrupt_when_terminated() -> None:
+    """A cluster that takes its machine back sends SIGTERM: let it end a command as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        handler = signal.getsignal(signal.SIGINT)  # an event loop has its own; a shell's background job ignores it
+        (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 def _tell(sentence: str, error: BaseException | None = None) -> int:

@@ -1,12 +1,16 @@
 """The scorer: its sums, its order, its batches, and what it refuses."""
 
 import gc
+import math
 import random
+import shutil
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tests.support.families import FAMILIES, MAX_POSITIONS, make_family
 from tests.support.threads import torch_threads
 from transformers import Phi3Config, Phi3ForCausalLM
@@ -263,6 +267,19 @@ def test_broken_weights_are_named_with_the_prompt(chatml: ModelSpec, monkeypatch
     with pytest.raises(ValueError, match=rf"{said} for response 0 to prompt 'p3' \(es\) \('Say it'\)") as caught:
         scorer.score([group])
     assert chatml.path in str(caught.value)
+
+
+@pytest.mark.parametrize("weight", ["embed_tokens", "q_proj", "down_proj"])
+def test_a_checkpoint_with_one_broken_weight_is_named_when_it_scores(chatml: ModelSpec, tmp_path: Path, weight: str):
+    folder = tmp_path / "broken"
+    shutil.copytree(chatml.path, folder)
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if name.endswith(f"{weight}.weight"))
+    weights[name][:, 0] = math.nan
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    scorer = HfScorer(replace(chatml, path=str(folder)), load_tokens(chatml))
+    with pytest.raises(ValueError, match=rf"{folder} gives log-probabilities that are no numbers for response \d to "):
+        scorer.score(groups_of())
 
 
 def test_close_gives_the_model_back(chatml: ModelSpec):

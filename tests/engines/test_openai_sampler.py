@@ -206,10 +206,12 @@ def test_finished_prompts_outlive_the_server_and_are_not_asked_for_again(tmp_pat
         return obliging(request, before) if answers_left[0] >= 0 else Reply(status=503, body="down")
 
     def sampler() -> OpenAiSampler:
-        return OpenAiSampler(endpoint_at(server, attempts=2), None, kept=Answers(tmp_path / "out.answers"))
+        return OpenAiSampler(
+            endpoint_at(server, attempts=2, concurrency=1), None, kept=Answers(tmp_path / "out.answers")
+        )
 
     with chat_server(dying) as server:
-        with pytest.raises(ValueError, match="answers that came are kept: run the same"):
+        with pytest.raises(ValueError, match="finished prompts are kept: run the same"):
             sampler().sample(prompts, SAMPLING)
         answers_left[0], asked = 100, len(server.requests)
         seen: list[int] = []

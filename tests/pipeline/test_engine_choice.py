@@ -115,7 +115,7 @@ def test_a_run_whose_server_fails_asks_again_only_for_what_it_lacks(tmp_path: Pa
         path = write_recipe(tmp_path, recipe | {"sample": recipe["sample"] | endpoint})
         called = call(capsys, "run", path)
         assert called.code == 2
-        assert "HTTP 503: down; answers that came are kept: run the same command" in called.err
+        assert "HTTP 503: down; finished prompts are kept: run the same command" in called.err
         assert len(sorted(stage.rglob("*.parquet"))) == 2
         assert (stage / "answers.jsonl").read_text(encoding="utf-8").count("\n") == 5
         left[0], asked = 1000, len(server.requests)

@@ -151,7 +151,9 @@ def test_too_long_is_none_in_its_place(folder: Path):
         ({"beta": "0.1"}, "beta must be a number above 0"),
         ({"beta": True}, "beta must be a number above 0"),
         ({"dtype": "float16"}, "dtype must be 'float32' or 'bfloat16', got 'float16'"),
-        ({"batch_tokens": 0}, "batch_tokens must be 1 or more"),
+        ({"batch_tokens": 0}, "batch_tokens must be a whole number from 1 on"),
+        ({"batch_tokens": "5"}, "batch_tokens must be a whole number from 1 on.*got '5'"),
+        ({"batch_tokens": True}, "batch_tokens must be a whole number from 1 on"),
     ],
 )
 def test_settings_that_make_no_reward(folder: Path, settings: dict[str, Any], sentence: str):

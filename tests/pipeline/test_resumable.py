@@ -190,14 +190,14 @@ def test_a_server_that_goes_costs_no_answer_that_came(tmp_path: Path, monkeypatc
         return obliging(request, before) if left[0] >= 0 else Reply(status=503, body="down")
 
     with chat_server(dying) as server:
-        endpoint = Endpoint(base_url=server.base_url, model="m", attempts=2, first_pause_s=0.01)
+        endpoint = Endpoint(base_url=server.base_url, model="m", attempts=2, first_pause_s=0.01, concurrency=1)
 
         def verb(output: Path) -> dict[str, Any]:
             return sample_file(
                 prompts, output, policy=None, sampling=how, batch_rows=1, endpoint=endpoint, progress=heard
             )
 
-        with pytest.raises(ValueError, match="answers that came are kept"):
+        with pytest.raises(ValueError, match="finished prompts are kept"):
             verb(output)
         assert "HTTP 503: down" in heard.lines[0]
         assert not output.exists()

@@ -138,7 +138,8 @@ def verify_head(model: PreTrainedModel, *, pad_id: int, length: int = 12) -> Non
     """Compare this file's log-probabilities with the model's own logits, on two random sequences of unequal length.
 
     Raises ValueError where they differ by more than rounding: a family that does something to its logits, positions
-    or mask that is not known here must fail loudly.
+    or mask that is not known here must fail loudly. What is no finite number tells nothing of the family: whoever
+    scores names the model and the prompt.
     """
     parts = _take_apart(model)
     generator = torch.Generator().manual_seed(0)
@@ -149,6 +150,8 @@ def verify_head(model: PreTrainedModel, *, pad_id: int, length: int = 12) -> Non
         with torch.inference_mode():
             logits = model(input_ids=torch.tensor([prompt + response], device=parts.device)).logits[0].float().cpu()
         theirs = logits[2:-1].log_softmax(-1).gather(-1, torch.tensor(response).unsqueeze(-1)).squeeze(-1)
+        if not bool(logits.isfinite().all() and values.isfinite().all()):
+            continue
         precision = 1e-4 if model.dtype == torch.float32 else 0.05
         tolerance = precision * max(1.0, float(logits.abs().max()))
         difference = float((values - theirs).abs().max())

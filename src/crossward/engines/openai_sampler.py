@@ -253,7 +253,7 @@ class OpenAiSampler:
         self._told_at, self._untold = monotonic(), 0
 
     def _stopped(self, prompt: Prompt, failures: int, problem: _Again) -> str:
-        kept = "" if self._kept is None else "answers that came are kept: "
+        kept = "" if self._kept is None else "finished prompts are kept: "
         return (
             f"{self._url} gave no usable answer to prompt {prompt.id!r} ({prompt.language}) in {failures} requests; "
             f"the last: {problem}; {kept}run the same command again when the server answers"

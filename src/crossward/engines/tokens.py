@@ -126,7 +126,8 @@ class ChatTokens:
         return rendered
 
     def _encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])  # pyright: ignore
+        # Not verbose: what is too long for the model is counted, and never cut.
+        return tuple(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])  # pyright: ignore
 
     def _encode_plain(self, text: str) -> tuple[int, ...]:
         """The text as ordinary tokens; a spelled-out special token that still comes out as one is cut in two."""
@@ -142,7 +143,7 @@ class ChatTokens:
         return ids
 
     def _split(self, text: str) -> tuple[int, ...]:
-        encoded = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+        encoded = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
         return tuple(encoded["input_ids"])  # pyright: ignore
 
     def _needs_bos(self) -> bool:

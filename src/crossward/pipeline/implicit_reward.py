@@ -51,8 +51,10 @@ class ImplicitReward:
             raise ValueError(f"beta must be a number above 0 (usually 0.01 to 0.5), got {beta!r}")
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be 'float32' or 'bfloat16', got {dtype!r}")
-        if batch_tokens is not None and batch_tokens < 1:
-            raise ValueError(f"batch_tokens must be 1 or more, or None for as many as fit, got {batch_tokens!r}")
+        if batch_tokens is not None and (type(batch_tokens) is not int or batch_tokens < 1):
+            raise ValueError(
+                f"batch_tokens must be a whole number from 1 on, or None for as many as fit, got {batch_tokens!r}"
+            )
         ours, base = (_spec(model, dtype, device) for model in (policy, reference))
         self._tokens = comparable_tokens(ours, base)
         self.beta = beta
@@ -67,6 +69,8 @@ class ImplicitReward:
         "english_instruction" (not for English, nor in the multilingual view) and "responses", a list of texts;
         "finish_reasons" and "token_ids" where they are known, "id" to name it in errors.
         """
+        if not isinstance(groups, Sequence) or isinstance(groups, str):
+            raise ValueError(f"expected a list of groups, got {type(groups).__name__}")
         read = [self._group(group, f"group {index}") for index, group in enumerate(groups)]
         return self._rewards(
             [
@@ -93,6 +97,11 @@ class ImplicitReward:
         languages, twins = columns_of(columns, len(prompts), needed=twin_needed)
         ids = [None] * len(prompts) if completion_ids is None else completion_ids
         judged: dict[str, list[tuple[int, Response]]] = {}  # one prompt's completions share its computation
+        if not len(prompts) == len(completions) == len(ids):
+            raise ValueError(
+                f"got {len(prompts)} prompts, {len(completions)} completions and {len(ids)} lists of ids: expected one "
+                "completion for each prompt"
+            )
         rows = zip(prompts, completions, ids, languages, twins, strict=True)
         for index, (prompt, completion, own_ids, language, twin) in enumerate(rows):
             where = f"prompt {index} of the batch"

@@ -125,6 +125,9 @@ def score_file(
             "batch_tokens": batch_tokens,
         }
 
+        if origin["policy"] == origin["reference"]:
+            progress.say("policy and reference have the same weights: every log-ratio will be 0")
+
         def opened(spec: ModelSpec) -> Scorer:
             return _scorer(spec, tokens, compatibility, engine, batch_tokens)
 
