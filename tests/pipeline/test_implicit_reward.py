@@ -230,6 +230,21 @@ def test_groups_that_are_none(folder: Path, group: Any, sentence: str):
         reward.score([group])
 
 
+@pytest.mark.parametrize("groups", [None, "Say.", {"language": "en", "instruction": "Say.", "responses": ["a"]}])
+def test_what_is_no_list_of_groups(folder: Path, groups: Any):
+    with reward_of(folder) as reward, pytest.raises(ValueError, match="expected a list of groups, got "):
+        reward.score(groups)
+
+
+def test_every_prompt_needs_one_completion(folder: Path):
+    columns = {"language": ["es", "es"], "english_instruction": ["Say", "Say"]}
+    with (
+        reward_of(folder) as reward,
+        pytest.raises(ValueError, match="got 2 prompts, 1 completions and 2 lists of ids"),
+    ):
+        reward(["Di", "Di"], ["Hola"], **columns)
+
+
 def test_the_example_of_the_docs_runs(folder: Path, capsys: pytest.CaptureFixture[str]):
     page = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
     example = page.split("```python\n")[1].split("```")[0]

@@ -24,6 +24,7 @@ from crossward.pipeline.resumable import sample_file, score_file
 from crossward.store import edges
 from crossward.store.journal import Journal
 from crossward.store.json_lines import encode_row
+from crossward.store.noise_file import noise_file
 
 WORDS = ("Hola", "Manzana", "la", "mar", "the", "thing", "Ho")
 Verb = Callable[[Path], dict[str, Any]]
@@ -158,6 +159,16 @@ def test_no_model_is_opened_where_nothing_is_left(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("crossward.pipeline.resumable.local_scorer", None)
     assert verb(output) == expected
     assert len(edges.read_scored(output)) == 11
+
+
+def test_the_noise_floor_is_written_before_what_is_finished_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    output = tmp_path / "out.jsonl"
+    there: list[bool] = []
+    monkeypatch.setattr(Journal, "publish", lambda journal: there.append(noise_file(output).exists()))
+    scoring(tmp_path, noise=True)(output)
+    assert there == [True]
 
 
 def test_what_is_too_long_or_empty_is_counted(tmp_path: Path):

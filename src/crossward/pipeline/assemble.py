@@ -136,9 +136,9 @@ class Engines:
         return Endpoint(**self.config.sample.openai.model_dump())
 
     def sampler(
-        self, model: Model, stage: Literal["sample", "evaluate"], *, answers: Path, progress: Progress
+        self, model: Model, stage: Literal["sample", "evaluate"], *, answers: Path | None = None, progress: Progress
     ) -> Sampler:
-        """The sampler of a stage; `answers` is where a server's are kept until the stage has them."""
+        """The sampler of a stage; `answers`: where a server's are kept until the stage has them."""
         section, runtime = self.config.sample, self.config.runtime
         if section.openai is not None and stage == "sample":
             return endpoint_sampler(self._endpoint(), model.spec, answers=answers, progress=progress)

@@ -137,9 +137,7 @@ def answer(
     stages.evaluate(
         here.stage("evaluate"),
         held_out,
-        open_sampler=lambda: engines.sampler(
-            policy, "evaluate", answers=here.stage("evaluate").answers, progress=progress
-        ),
+        open_sampler=lambda: engines.sampler(policy, "evaluate", progress=progress),
         open_identifier=lambda: engines.identifier((*config.languages, *held_out)),
         sampling=sampling_of(config.evaluate, derive_seed(config.seed, "evaluate")),
         shard_size=config.shard_size,
