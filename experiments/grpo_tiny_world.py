@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from crossward import ImplicitReward
 from crossward.console import Terminal
-from crossward.core.winrates import clustered_mean
+from crossward.core.intervals import clustered_mean
 from crossward.engines.hf_sampler import HfSampler
 from crossward.engines.models import settle
 from crossward.engines.protocols import ModelSpec, Sampling

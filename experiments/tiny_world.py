@@ -17,8 +17,8 @@ from statistics import fmean
 
 from crossward.config import Config, load
 from crossward.console import Terminal
+from crossward.core.intervals import clustered_mean, clustered_ratio
 from crossward.core.records import View
-from crossward.core.winrates import clustered_mean, clustered_ratio
 from crossward.pipeline.iterate import run
 from crossward.store.run_dir import IterationDir, RunDir
 from crossward.tinyworld import judgement

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,10 @@ from tests.support.families import make_family
 
 from crossward.core.records import Prompt
 from crossward.core.seeds import derive_seed
-from crossward.engines import openai_sampler
+from crossward.engines import endpoint
+from crossward.engines.endpoint import Endpoint
 from crossward.engines.hf_sampler import HfSampler
-from crossward.engines.openai_sampler import Endpoint, OpenAiSampler, completions_url, wait_asked
+from crossward.engines.openai_sampler import OpenAiSampler
 from crossward.engines.protocols import ModelSpec, Sampling
 from crossward.engines.tokens import ChatTokens, load_tokens
 from crossward.store.answers import Answers
@@ -171,19 +171,6 @@ def test_retry_after_is_honoured(monkeypatch: pytest.MonkeyPatch):
         started = time.monotonic()
         OpenAiSampler(endpoint_at(server), None).sample(PROMPTS[:1], SAMPLING)
         assert time.monotonic() - started >= 0.4
-    assert wait_asked({"retry-after": "7"}) == 7.0
-    assert wait_asked({"retry-after": formatdate(time.time() + 60)}) == pytest.approx(60, abs=2)
-    assert wait_asked({"retry-after": formatdate(0)}) == 0.0
-    assert wait_asked({"retry-after": "soon"}) is None
-    assert wait_asked({}) is None
-
-
-def test_pauses_double_with_jitter_up_to_a_minute():
-    sampler = OpenAiSampler(Endpoint(base_url="http://localhost:1/v1", model="m"), None)
-    for failures, longest in ((1, 1.0), (3, 4.0), (9, 60.0)):
-        pauses = [sampler._pause(failures, None) for _ in range(50)]
-        assert longest / 2 <= min(pauses) < max(pauses) <= longest
-    assert sampler._pause(1, 1e9) == openai_sampler.LONGEST_WAIT_ASKED_S
 
 
 def test_a_refusal_stops_at_once_and_never_shows_the_key():
@@ -195,6 +182,22 @@ def test_a_refusal_stops_at_once_and_never_shows_the_key():
         assert KEY not in str(error.value)
         assert KEY not in repr(sampler)
         assert len(server.requests) == 1
+
+
+def test_failed_requests_are_told_but_not_each_of_them(monkeypatch: pytest.MonkeyPatch):
+    said: list[str] = []
+    with chat_server(at_first(Reply(status=503, body="down for a while"), times=2)) as server:
+        OpenAiSampler(endpoint_at(server), None, say=said.append).sample(PROMPTS, SAMPLING)
+    assert len(said) == 1
+    assert re.fullmatch(
+        rf"{server.base_url}/chat/completions, prompt 'p\d' \(es\): HTTP 503: down for a while; request 1 of 3, "
+        r"asking again in 0 s",
+        said[0],
+    )
+    monkeypatch.setattr(endpoint, "TELL_EVERY_S", 0.0)
+    with chat_server(at_first(Reply(status=503, body="down"), times=2)) as server:
+        OpenAiSampler(endpoint_at(server), None, say=said.append).sample(PROMPTS[:1], SAMPLING)
+    assert [line.split("; ")[1].split(",")[0] for line in said[1:]] == ["request 1 of 3", "request 2 of 3"]
 
 
 def test_finished_prompts_outlive_the_server_and_are_not_asked_for_again(tmp_path: Path):
@@ -225,22 +228,6 @@ def test_finished_prompts_outlive_the_server_and_are_not_asked_for_again(tmp_pat
         sampler().sample(prompts, replace(SAMPLING, temperature=0.8))  # another question
         sampler().sample([replace(prompts[0], instruction="z")], SAMPLING)
         assert len(server.requests) - asked == 9
-
-
-def test_failed_requests_are_told_but_not_each_of_them(monkeypatch: pytest.MonkeyPatch):
-    said: list[str] = []
-    with chat_server(at_first(Reply(status=503, body="down for a while"), times=2)) as server:
-        OpenAiSampler(endpoint_at(server), None, say=said.append).sample(PROMPTS, SAMPLING)
-    assert len(said) == 1
-    assert re.fullmatch(
-        rf"{server.base_url}/chat/completions, prompt 'p\d' \(es\): HTTP 503: down for a while; request 1 of 3, "
-        r"asking again in 0 s",
-        said[0],
-    )
-    monkeypatch.setattr(openai_sampler, "TELL_EVERY_S", 0.0)
-    with chat_server(at_first(Reply(status=503, body="down"), times=2)) as server:
-        OpenAiSampler(endpoint_at(server), None, say=said.append).sample(PROMPTS[:1], SAMPLING)
-    assert [line.split("; ")[1].split(",")[0] for line in said[1:]] == ["request 1 of 3", "request 2 of 3"]
 
 
 def test_one_prompt_that_fails_stops_the_others():
@@ -320,37 +307,6 @@ def test_half_a_surrogate_pair_and_bottomless_json_are_no_answers():
             pytest.raises(ValueError, match="gave no usable answer to prompt 'p0'"),
         ):
             OpenAiSampler(endpoint_at(server), None).sample(PROMPTS[:1], SAMPLING)
-
-
-@pytest.mark.parametrize(
-    ("url", "sentence"),
-    [
-        ("ftp://host/v1", "must look like http://localhost:8000/v1"),
-        ("localhost:8000/v1", "must look like"),
-        ("http://", "must look like"),
-        ("http://host:99999/v1", "port must be 0 to 65535"),
-        ("http://host:port/v1", "must look like"),
-        ("file:///etc/passwd", "must look like"),
-        ("https://me:secret@host/v1", "holds a password"),
-    ],
-)
-def test_addresses_that_are_none(url: str, sentence: str):
-    with pytest.raises(ValueError, match=sentence) as error:
-        completions_url(url)
-    assert "secret" not in str(error.value)
-
-
-def test_addresses_and_keys(monkeypatch: pytest.MonkeyPatch):
-    for url in ("http://localhost:8000/v1", "http://localhost:8000/v1/", "http://localhost:8000/v1/chat/completions"):
-        assert completions_url(url) == "http://localhost:8000/v1/chat/completions"
-    assert completions_url("https://[::1]:80/v1") == "https://[::1]:80/v1/chat/completions"
-    monkeypatch.delenv("CROSSWARD_TEST_KEY")
-    endpoint = Endpoint(base_url="http://localhost:1/v1", model="m", api_key_env="CROSSWARD_TEST_KEY")
-    with pytest.raises(ValueError, match="the environment variable CROSSWARD_TEST_KEY holds no key"):
-        OpenAiSampler(endpoint, None)
-    monkeypatch.setitem(sys.modules, "httpx", None)
-    with pytest.raises(ValueError, match=r"pip install 'crossward\[openai\]'"):
-        OpenAiSampler(replace(endpoint, api_key_env=None), None)
 
 
 @pytest.fixture

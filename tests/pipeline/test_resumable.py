@@ -17,7 +17,7 @@ from tests.support.chat_server import Reply, Request, chat_server, obliging
 from tests.support.families import make_family
 
 from crossward.core.records import FinishReason, Prompt, Response, SampledPrompt
-from crossward.engines.openai_sampler import Endpoint
+from crossward.engines.endpoint import Endpoint
 from crossward.engines.protocols import ModelSpec, Sampling
 from crossward.pipeline.progress import Silent
 from crossward.pipeline.resumable import sample_file, score_file

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
+from crossward.core.intervals import Interval, clustered_ratio, ranked_pairs
 from crossward.core.records import ScoredPrompt, ScoredResponse
-from crossward.core.winrates import Interval, clustered_ratio, ranked_pairs
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 PARTS = ("first_token", "body_1", "body_2", "body_3", "body_4", "end_of_turn")

@@ -9,8 +9,8 @@ from crossward.config import Config, Decoding
 from crossward.core.instructions import judged_under
 from crossward.core.pairing import PairingRules
 from crossward.core.records import Prompt
+from crossward.engines.endpoint import Endpoint, completions_url, read_key, require_httpx
 from crossward.engines.models import base_spec, max_positions, model_fingerprint, read_config, settle
-from crossward.engines.openai_sampler import Endpoint, completions_url, read_key, require_httpx
 from crossward.engines.protocols import (
     LanguageIdentifier,
     Lora,

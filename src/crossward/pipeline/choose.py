@@ -3,8 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
+from crossward.engines.endpoint import Endpoint
 from crossward.engines.models import base_spec, max_positions, read_config
-from crossward.engines.openai_sampler import Endpoint, OpenAiSampler
+from crossward.engines.openai_sampler import OpenAiSampler
 from crossward.engines.protocols import ModelSpec, Sampler, Scorer
 from crossward.engines.tokens import ChatTokens, load_tokens
 from crossward.engines.vllm_engine import VllmOptions, refused_head_size, vllm_problem

@@ -14,8 +14,8 @@ from typing import Any
 from crossward import __version__
 from crossward.core.language import language_name
 from crossward.core.records import Prompt, SampledPrompt, ScoredPrompt, View
+from crossward.engines.endpoint import Endpoint
 from crossward.engines.models import model_fingerprint, settle
-from crossward.engines.openai_sampler import Endpoint
 from crossward.engines.protocols import ModelSpec, Sampler, Sampling, Scorer
 from crossward.engines.tokens import ChatTokens, load_tokens
 from crossward.pipeline.choose import endpoint_sampler, local_sampler, local_scorer

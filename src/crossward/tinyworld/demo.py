@@ -8,8 +8,8 @@ from pathlib import Path
 
 from crossward import console
 from crossward.config import load
+from crossward.core.intervals import Interval
 from crossward.core.records import View
-from crossward.core.winrates import Interval
 from crossward.pipeline.iterate import run
 from crossward.store.files import write_text
 from crossward.tinyworld.judgement import (

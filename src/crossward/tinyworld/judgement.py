@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from statistics import fmean
 
 from crossward.config import Config
-from crossward.core.records import SampledPrompt, View
-from crossward.core.winrates import (
+from crossward.core.intervals import (
     Interval,
     clustered_mean,
     clustered_ratio,
@@ -19,6 +18,7 @@ from crossward.core.winrates import (
     ranked_pairs,
     win_share,
 )
+from crossward.core.records import SampledPrompt, View
 from crossward.pipeline.assemble import Engines
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.stages import read_sampled

@@ -1,6 +1,6 @@
-"""Win rates, ranking accuracy and their intervals, from plain scores.
+"""Means and shares of what many prompts show, with their intervals.
 
-A win is a comparison of two answers to one prompt; a tie counts half. Answers to one prompt resemble each other, so
+A comparison of two answers is a win, a loss, or a tie, which counts half. Answers to one prompt resemble each other, so
 every interval resamples whole clusters (prompts), never single answers. Knows no judge and no gold rule.
 """
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap
 from sklearn.metrics import roc_auc_score
 
-from crossward.core.winrates import clustered_mean, clustered_ratio, paired_differences, ranked_pairs, win_share
+from crossward.core.intervals import clustered_mean, clustered_ratio, paired_differences, ranked_pairs, win_share
 
 SCORES = st.lists(st.integers(0, 5).map(float), min_size=1, max_size=8)
 

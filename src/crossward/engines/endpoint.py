@@ -1,0 +1,240 @@
+"""One server that speaks OpenAI's /chat/completions (`vllm serve`, SGLang, a vendor), asked patiently.
+
+Bounded concurrency; every request is retried with growing pauses and jitter, and waits as long as the server asks
+(Retry-After, x-ratelimit-*). A pause holds no slot, so that the others stay busy. What an answer must hold is the
+caller's business: it raises Again for one that another try may better. The key is read from the environment, kept
+nowhere, and never shown.
+"""
+
+import asyncio
+import os
+import random
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from time import monotonic, time
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+INSTALL = "the endpoint engine needs httpx: pip install 'crossward[openai]'"
+LONGEST_PAUSE_S = 60.0
+LONGEST_WAIT_ASKED_S = 600.0
+TELL_EVERY_S = 10.0
+_PASSING = frozenset({408, 409, 425, 429})  # and every 5xx
+_UNITS_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A server and how patiently to ask it. The key is read from the environment and kept nowhere."""
+
+    base_url: str
+    model: str
+    api_key_env: str | None = None
+    concurrency: int = 32
+    timeout_s: float = 600.0
+    attempts: int = 6
+    first_pause_s: float = 1.0
+
+
+class Again(Exception):
+    """An answer that another try may better; `wait_s` is what the server asks for."""
+
+    def __init__(self, why: str, *, wait_s: float | None = None) -> None:
+        super().__init__(why)
+        self.wait_s = wait_s
+
+
+class Refused(ValueError):
+    """The server refuses this one request (HTTP 400, 413, 422) and would again; others may do."""
+
+
+class GaveUp(ValueError):
+    """No usable answer after all attempts."""
+
+    def __init__(self, message: str, why: str) -> None:
+        super().__init__(message)
+        self.why = why
+
+
+class ChatEndpoint:
+    """Requests to one endpoint. `say` hears of failed requests, at most every ten seconds."""
+
+    def __init__(self, endpoint: Endpoint, *, say: Callable[[str], None] = lambda line: None) -> None:
+        self.endpoint = endpoint
+        self.url = completions_url(endpoint.base_url)
+        self._key = read_key(endpoint)
+        self._say = say
+        self._told_at = -TELL_EVERY_S
+        self._untold = 0
+        self._closed_until = 0.0
+        self._turn = asyncio.Semaphore(endpoint.concurrency)
+        self._httpx = require_httpx()
+
+    def client(self) -> Any:
+        """A new client, to be used as an async context."""
+        self._turn = asyncio.Semaphore(self.endpoint.concurrency)  # of the running loop
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        size = self.endpoint.concurrency
+        limits = self._httpx.Limits(max_connections=size, max_keepalive_connections=size)
+        return self._httpx.AsyncClient(headers=headers, limits=limits, timeout=self.endpoint.timeout_s)
+
+    async def until(self, ask: Callable[[], Awaitable[Answer]], *, name: str, kept: str = "") -> Answer:
+        """The first answer of `ask` that does not raise Again, each try in a slot of its own.
+
+        Raises GaveUp after the endpoint's attempts, `kept` saying in it what is not lost.
+        """
+        failures = 0
+        while True:
+            while (wait := self._closed_until - monotonic()) > 0:
+                await asyncio.sleep(wait)
+            try:
+                async with self._turn:
+                    return await ask()
+            except Again as problem:
+                failures += 1
+                if failures >= self.endpoint.attempts:
+                    raise GaveUp(
+                        f"{self.url} gave no usable answer to {name} in {failures} requests; the last: {problem}; "
+                        f"{kept}run the same command again when the server answers",
+                        str(problem),
+                    ) from None
+                pause = self._pause(failures, problem.wait_s)
+                self._tell(name, failures, problem, pause)
+            await asyncio.sleep(pause)
+
+    async def post(self, client: Any, body: Mapping[str, Any], *, name: str) -> Any:
+        """One request, and what its answer holds as JSON.
+
+        Raises Again where another try may help, Refused where this one request is refused, ValueError where all are.
+        """
+        timeout = self.endpoint.timeout_s
+        try:
+            async with asyncio.timeout(timeout):
+                reply = await client.post(self.url, json=body)
+        except (TimeoutError, self._httpx.TimeoutException):
+            raise Again(f"no answer within {timeout:g} s") from None
+        except self._httpx.HTTPError as error:
+            raise Again(self.clean(f"{type(error).__name__}: {error}")) from None
+        status = int(reply.status_code)
+        if status in _PASSING or status >= 500:
+            raise Again(f"HTTP {status}: {self.excerpt(reply.text)}", wait_s=wait_asked(reply.headers))
+        if status != 200:
+            kind = Refused if status in (400, 413, 422) else ValueError
+            raise kind(
+                f"{self.url} refuses the request for {name} with HTTP {status}: {self.excerpt(reply.text)}; "
+                f"check the address, the model's name ({self.endpoint.model}) and the key"
+            )
+        if (wait := window_wait(reply.headers)) is not None:
+            self._closed_until = max(self._closed_until, monotonic() + min(wait, LONGEST_WAIT_ASKED_S))
+        try:
+            return reply.json()
+        except (ValueError, RecursionError):
+            kind = reply.headers.get("content-type", "no content type")
+            raise Again(f"its answer is not JSON ({kind}): {self.excerpt(reply.text)}") from None
+
+    def excerpt(self, text: str) -> str:
+        """The first words of what a server says, without the key."""
+        return self.clean(" ".join(text.split())[:200]) or "an empty answer"
+
+    def clean(self, text: str) -> str:
+        """Some servers repeat the key that they refuse."""
+        return text.replace(self._key, "[key]") if self._key else text
+
+    def _pause(self, failures: int, wait_s: float | None) -> float:
+        """What the server asks for, else twice as long each time, with jitter so that not all come back at once."""
+        if wait_s is not None:
+            return min(wait_s, LONGEST_WAIT_ASKED_S)
+        longest = min(self.endpoint.first_pause_s * 2 ** (failures - 1), LONGEST_PAUSE_S)
+        return longest * random.uniform(0.5, 1.0)
+
+    def _tell(self, name: str, failures: int, problem: Again, pause: float) -> None:
+        self._untold += 1
+        if monotonic() - self._told_at < TELL_EVERY_S:
+            return
+        more = f" (and {self._untold - 1} more failed requests)" if self._untold > 1 else ""
+        self._say(
+            f"{self.url}, {name}: {problem}; request {failures} of {self.endpoint.attempts}, "
+            f"asking again in {pause:.0f} s{more}"
+        )
+        self._told_at, self._untold = monotonic(), 0
+
+
+def require_httpx() -> Any:
+    """The HTTP library; raises ValueError with the line that installs it."""
+    try:
+        import httpx
+    except ImportError:
+        raise ValueError(INSTALL) from None
+    return httpx
+
+
+def completions_url(base_url: str) -> str:
+    """The address of chat completions; http(s) only, and no password in it."""
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not re.fullmatch(
+        r"(.*@)?([\w.-]+|\[[\da-fA-F:.]+\])(:\d+)?", parts.netloc
+    ):
+        raise ValueError(f"the endpoint's address must look like http://localhost:8000/v1 (or https), got {base_url!r}")
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError(f"the endpoint's port must be 0 to 65535, got {base_url!r}") from None
+    if "@" in parts.netloc:
+        raise ValueError(
+            "the endpoint's address holds a password: put the key into an environment variable and name it"
+        )
+    return base_url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
+
+
+def read_key(endpoint: Endpoint) -> str | None:
+    """The key from the environment variable that the recipe names; None where it names none."""
+    if endpoint.api_key_env is None:
+        return None
+    key = os.environ.get(endpoint.api_key_env, "").strip()
+    if not key or not key.isascii():
+        raise ValueError(f"the environment variable {endpoint.api_key_env} holds no key: export it before the run")
+    return key
+
+
+def wait_asked(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a refusal asks to wait: Retry-After (a number or a date), else a window's reset; None for neither.
+
+    >>> wait_asked({"retry-after": "7"}), wait_asked({"x-ratelimit-remaining-tokens": "0"}), wait_asked({})
+    (7.0, None, None)
+    """
+    asked = headers.get("retry-after", "").strip()
+    try:
+        return max(0.0, float(asked))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(asked).timestamp() - time())
+    except (ValueError, TypeError):
+        return window_wait(headers)
+
+
+def window_wait(headers: Mapping[str, str]) -> float | None:
+    """Seconds until a rate limit's window opens again, where the server says that nothing is left of it; else None.
+
+    >>> window_wait({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m2.5s"})
+    62.5
+    >>> window_wait({"x-ratelimit-remaining-requests": "3", "x-ratelimit-reset-requests": "1m"})
+    """
+    waits = [
+        _duration(headers.get(f"x-ratelimit-reset-{what}", ""))
+        for what in ("requests", "tokens")
+        if headers.get(f"x-ratelimit-remaining-{what}", "").strip() == "0"
+    ]
+    return max((wait for wait in waits if wait is not None), default=None)
+
+
+def _duration(text: str) -> float | None:
+    """Seconds of "6m0s", "20ms" or "1.5"; None of anything else."""
+    text = text.strip()
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
+    if parts and "".join(number + unit for number, unit in parts) == text:
+        return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+    return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else None
