@@ -1,0 +1,235 @@
+"""Difficulty of instructions, length bias and strength of models, estimated together from one language's verdicts.
+
+Model m against the baseline on instruction i, with x_mi = tanh(length difference / s), baseline minus model:
+
+    logit p_mi = ψ_m + a_m·x_mi + g_i,    g_i ~ N(0, τ²),    a_m ~ N(ā, σ²)
+
+Difficulties g are integrated out (Gauss–Hermite), so that few models do not bias τ; slopes are shrunk to their mean ā,
+because the length bias is the judge's and a model whose answers are all short tells little about it. σ² is a mean of
+the slopes' own spread and of a prior guess, by the models at hand. ψ, a and log τ maximise the penalised likelihood
+(Newton). The length-free win rate of a model is the mean over instructions of E[σ(ψ_m + g_i) | verdicts]: without
+length differences it is the raw win rate. Not alpaca_eval's, which takes g from a file of one English set.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Array = Any  # numpy.ndarray, imported late
+NODES = 11
+SD_STRENGTH = 10.0  # of ψ: keeps a model that always loses finite, moves no other
+SD_BIAS = 2.0  # of ā; alpaca_eval's public leaderboard lies around −1.5
+GUESS_SLOPES = 0.5  # of σ, worth as much as GUESS_WEIGHT models
+GUESS_WEIGHT = 4.0
+LONGEST_STEP = 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """theta [2M + 2] is (ψ_1..M, a_1..M, ā, log τ); `slope_sd` σ; `curvature` the negative Hessian at theta."""
+
+    theta: Array
+    slope_sd: float
+    curvature: Array
+
+
+@dataclass(slots=True)
+class JointModel:
+    """Verdicts of M models on I instructions: y [M, I] in 0..1, NaN where there is none, and x [M, I], −1 to 1."""
+
+    y: Array
+    x: Array
+    _have: Array = field(init=False)
+    _total: Array = field(init=False)
+    _nodes: Array = field(init=False)
+    _masses: Array = field(init=False)
+
+    def __post_init__(self) -> None:
+        import numpy as np
+
+        self._have = np.isfinite(self.y)
+        self.y = np.where(self._have, self.y, 0.0)
+        self.x = np.where(self._have, self.x, 0.0)
+        self._total = self.y.sum(axis=0)  # [I]
+        nodes, masses = np.polynomial.hermite_e.hermegauss(NODES)
+        self._nodes, self._masses = nodes, masses / masses.sum()
+
+    def fit(self) -> Estimate:
+        """The estimate on all instructions, each once."""
+        import numpy as np
+
+        m, n = self.y.shape
+        rates = np.clip(self.y.sum(axis=1) / np.maximum(self._have.sum(axis=1), 1), 0.02, 0.98)
+        theta = np.concatenate([np.log(rates / (1 - rates)), np.zeros(m + 2)])
+        weights, slope_sd = np.ones(n), GUESS_SLOPES
+        centres = np.zeros(m + 1)
+        for _ in range(50):
+            theta = self.solve(theta, weights, slope_sd, centres)
+            curvature = self.curvature(theta, weights, slope_sd)
+            covariance = np.linalg.inv(curvature)
+            spread = theta[m : 2 * m] - theta[2 * m]
+            contrast = np.concatenate([np.eye(m), -np.ones((m, 1))], axis=1)  # a_m − ā
+            inner = covariance[m : 2 * m + 1, m : 2 * m + 1]
+            unsure = np.einsum("ij,jk,ik->i", contrast, inner, contrast)
+            found = GUESS_WEIGHT * GUESS_SLOPES**2 + (spread**2 + unsure).sum()
+            moved = float(np.sqrt(found / (GUESS_WEIGHT + m)))
+            done = abs(moved - slope_sd) < 1e-5
+            slope_sd = moved
+            if done:
+                break
+        return Estimate(theta=theta, slope_sd=slope_sd, curvature=self.curvature(theta, weights, slope_sd))
+
+    def solve(self, theta: Array, weights: Array, slope_sd: float, centres: Array, *, tolerance: float = 1e-8) -> Array:
+        """The maximum for instructions counted `weights` [I] times, from a start.
+
+        `centres` [M + 1]: where the priors of the a_m − ā and of ā lie, 0 but in a bootstrap (`winrates_of_resample`).
+        """
+        import numpy as np
+
+        for _ in range(60):
+            curvature = self.curvature(theta, weights, slope_sd)
+            step = np.linalg.solve(curvature, self.gradient(theta, weights, slope_sd, centres))
+            step *= min(1.0, LONGEST_STEP / max(np.abs(step).max(), 1e-300))
+            theta = theta + step
+            if np.abs(step).max() < tolerance:
+                break
+        return theta
+
+    def resample(self, found: Estimate, weights: Array, centres: Array) -> Array:
+        """The maximum for a bootstrap's weights: Newton from the estimate, its curvature kept while that suffices."""
+        import numpy as np
+
+        theta = found.theta
+        inverse = np.linalg.inv(self.curvature(theta, weights, found.slope_sd))
+        last = np.inf
+        for _ in range(12):
+            step = inverse @ self.gradient(theta, weights, found.slope_sd, centres)
+            size = np.abs(step).max()
+            if size > LONGEST_STEP or size > 0.7 * last:
+                return self.solve(theta, weights, found.slope_sd, centres, tolerance=1e-4)
+            theta = theta + step
+            if size < 1e-3:  # what is left is a tenth of it or less: far below a percent of any standard error
+                break
+            last = size
+        return theta
+
+    def length_free(self, theta: Array, weights: Array) -> Array:
+        """Win rates [M], 0 to 1, at equal lengths: mean over instructions of E[σ(ψ_m + g_i) | verdicts]."""
+        import numpy as np
+
+        m = len(self.y)
+        posterior, _ = self._posterior(theta)
+        masses = posterior @ weights / weights.sum()  # [K]
+        eta = theta[:m, None] + np.exp(theta[-1]) * self._nodes
+        return (1 / (1 + np.exp(-eta))) @ masses
+
+    def difficulty(self, theta: Array) -> Array:
+        """E[g_i | verdicts], [I], in logits: higher is easier for all models."""
+        import numpy as np
+
+        posterior, _ = self._posterior(theta)
+        return np.exp(theta[-1]) * (self._nodes @ posterior)
+
+    def _posterior(self, theta: Array) -> tuple[Array, Array]:
+        """P(node | verdicts) [K, I], and p [M, K, I], 0 where there is no verdict.
+
+        exp(η) is a product of what depends on model and instruction and of what depends on the node alone.
+        """
+        import numpy as np
+
+        m = len(self.y)
+        tau = np.exp(theta[-1])
+        base = np.exp(np.clip(theta[:m, None] + theta[m : 2 * m, None] * self.x, -300, 300)) * self._have  # [M, I]
+        odds = base[:, None, :] * np.exp(np.clip(tau * self._nodes, -300, 300))[:, None]  # [M, K, I]
+        above = 1 + odds
+        logs = tau * self._nodes[:, None] * self._total - np.log(above).sum(axis=0)
+        logs -= logs.max(axis=0)
+        posterior = self._masses[:, None] * np.exp(logs)
+        posterior /= posterior.sum(axis=0)
+        return posterior, odds / above
+
+    def gradient(self, theta: Array, weights: Array, slope_sd: float, centres: Array) -> Array:
+        """Of the penalised log-likelihood, [2M + 2]."""
+        import numpy as np
+
+        m = len(self.y)
+        posterior, p = self._posterior(theta)
+        tau = np.exp(theta[-1])
+        rest = (self.y - np.einsum("mki,ki->mi", p, posterior)) * weights  # [M, I]
+        excess = posterior * (self._total - p.sum(axis=0))  # [K, I]
+        found = np.empty(2 * m + 2)
+        found[:m] = rest.sum(axis=1) - theta[:m] / SD_STRENGTH**2
+        pull = (theta[m : 2 * m] - theta[2 * m] - centres[:m]) / slope_sd**2
+        found[m : 2 * m] = (rest * self.x).sum(axis=1) - pull
+        found[2 * m] = pull.sum() - (theta[2 * m] - centres[m]) / SD_BIAS**2
+        found[-1] = tau * float(self._nodes @ (excess @ weights)) + 1 - tau  # prior of τ: Gamma(2, 1), never 0
+        return found
+
+    def curvature(self, theta: Array, weights: Array, slope_sd: float) -> Array:
+        """Negative Hessian [2M + 2, 2M + 2]: of the complete data, less what not knowing the node takes (Louis 1982).
+
+        Where that is not positive, far from the maximum, the complete data's alone.
+        """
+        import numpy as np
+
+        m = len(self.y)
+        posterior, p = self._posterior(theta)
+        tau = np.exp(theta[-1])
+        variance = p * (1 - p)  # [M, K, I]
+        z = tau * self._nodes
+        mixed = np.einsum("mki,ki->mi", variance, posterior) * weights
+        tilted = np.einsum("mki,ki,k->mi", variance, posterior, z) * weights
+        rest = self._have[:, None, :] * self.y[:, None, :] - p  # [M, K, I]
+        excess = rest.sum(axis=0)  # [K, I]
+        complete = np.zeros((2 * m + 2, 2 * m + 2))
+        strength, slope, last = np.arange(m), np.arange(m, 2 * m), 2 * m + 1
+        complete[strength, strength] = mixed.sum(axis=1)
+        complete[slope, slope] = (mixed * self.x**2).sum(axis=1)
+        complete[strength, slope] = complete[slope, strength] = (mixed * self.x).sum(axis=1)
+        complete[strength, last] = complete[last, strength] = tilted.sum(axis=1)
+        complete[slope, last] = complete[last, slope] = (tilted * self.x).sum(axis=1)
+        complete[last, last] = float(((variance.sum(axis=0) * posterior * (z**2)[:, None]) @ weights).sum())
+        _add_priors(complete, m, slope_sd, tau)
+
+        scores = np.concatenate([rest, rest * self.x[:, None, :], (z[:, None] * excess)[None]])  # [2M + 1, K, I]
+        mean = np.einsum("pki,ki->pi", scores, posterior)
+        flat = (scores * np.sqrt(posterior * weights)).reshape(2 * m + 1, -1)
+        missing = flat @ flat.T - (mean * weights) @ mean.T
+        # The second derivative of exp(log τ)·z: the score of log τ itself.
+        own = float((mean[-1] * weights).sum())
+        place = np.concatenate([strength, slope, [last]])
+        observed = complete.copy()
+        observed[np.ix_(place, place)] -= missing
+        observed[last, last] -= own
+        return observed if np.linalg.eigvalsh(observed)[0] > 1e-6 else complete
+
+
+def joint_rates(preferences: Array, lengths: Array, weights: Array, *, seed: int) -> tuple[Array, Array]:
+    """Length-free win rates [M], 0 to 1, and refits [b, M] for resamples that count the instructions `weights` [b, I].
+
+    `preferences` [M, I] are 0 to 1 and `lengths` [M, I] differences in characters (baseline minus model), NaN where a
+    model was not judged. s is the standard deviation of all differences of the language.
+    """
+    import numpy as np
+
+    scale = np.nanstd(lengths, ddof=1) if np.isfinite(lengths).sum() > 1 else 0.0
+    x = np.tanh(lengths / scale) if scale > 0 else np.zeros_like(lengths)
+    model = JointModel(preferences, x)
+    found = model.fit()
+    m = len(preferences)
+    spread = np.concatenate([np.full(m, found.slope_sd), [SD_BIAS]])
+    refits = np.empty((len(weights), m))
+    for b, counted in enumerate(weights):
+        # The priors' centres are drawn too: else shrinking would look like knowing.
+        centres = np.random.default_rng((seed, b)).normal(size=m + 1) * spread
+        refits[b] = model.length_free(model.resample(found, counted, centres), counted)
+    return model.length_free(found.theta, np.ones(preferences.shape[1])), refits
+
+
+def _add_priors(curvature: Array, m: int, slope_sd: float, tau: float) -> None:
+    for j in range(m):
+        curvature[j, j] += 1 / SD_STRENGTH**2
+        curvature[m + j, m + j] += 1 / slope_sd**2
+        curvature[m + j, 2 * m] -= 1 / slope_sd**2
+        curvature[2 * m, m + j] -= 1 / slope_sd**2
+    curvature[2 * m, 2 * m] += m / slope_sd**2 + 1 / SD_BIAS**2
+    curvature[-1, -1] += tau
