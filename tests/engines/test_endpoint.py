@@ -55,10 +55,12 @@ def test_addresses_and_keys(monkeypatch: pytest.MonkeyPatch):
         ChatEndpoint(replace(endpoint, api_key_env=None))
 
 
-def test_pauses_double_with_jitter_up_to_a_minute():
-    chat = ChatEndpoint(Endpoint(base_url="http://localhost:1/v1", model="m"))
-    for failures, longest in ((1, 1.0), (3, 4.0), (9, 60.0)):
-        pauses = [chat._pause(failures, None) for _ in range(50)]
+def test_pauses_double_while_a_server_is_busy_or_answers_nobody():
+    chat = ChatEndpoint(Endpoint(base_url="http://localhost:1/v1", model="m", concurrency=4))
+    # (busy answers to this request, failures since the last usable answer to any) -> the longest pause
+    for busy, failed, longest in ((0, 1, 1.0), (0, 4, 1.0), (0, 5, 2.0), (0, 13, 8.0), (3, 1, 4.0), (9, 1, 60.0)):
+        chat._failed_since = failed
+        pauses = [chat._pause(busy, None) for _ in range(50)]
         assert longest / 2 <= min(pauses) < max(pauses) <= longest
     assert chat._pause(1, 1e9) == LONGEST_WAIT_ASKED_S
 

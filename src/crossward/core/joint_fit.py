@@ -2,13 +2,15 @@
 
 Model m against the baseline on instruction i, with x_mi = tanh(length difference / s), baseline minus model:
 
-    logit p_mi = ψ_m + a_m·x_mi + g_i,    g_i ~ N(0, τ²),    a_m ~ N(ā, σ²)
+    logit p_mi = ψ_m + a_m·x_mi + g_i,    g_i ~ N(γ·q_i, τ²),    a_m ~ N(ā, σ²)
 
-Difficulties g are integrated out (Gauss–Hermite), so that few models do not bias τ; slopes are shrunk to their mean ā,
-because the length bias is the judge's and a model whose answers are all short tells little about it. σ² is a mean of
-the slopes' own spread and of a prior guess, by the models at hand. ψ, a and log τ maximise the penalised likelihood
-(Newton). The length-free win rate of a model is the mean over instructions of E[σ(ψ_m + g_i) | verdicts]: without
-length differences it is the raw win rate. Not alpaca_eval's, which takes g from a file of one English set.
+Difficulties g are integrated out (Gauss–Hermite), so that few models do not bias τ. q_i is the mean of x_mi over
+models: answers are longer where instructions are hard (Mundlak 1978). Slopes are shrunk to their mean ā, because
+the length bias is the judge's, and a model whose answers are all short tells little about it; σ² is a mean of the
+slopes' own spread and of a prior guess. ψ, a, γ and log τ maximise the penalised likelihood (Newton); s is the
+scale that explains the verdicts best. The length-free win rate is the mean over instructions of E[σ(ψ_m + g_i) |
+verdicts]: the raw win rate where lengths are equal. Not alpaca_eval's, which takes g from a file of one English
+set.
 """
 
 from dataclasses import dataclass, field
@@ -16,16 +18,18 @@ from typing import Any
 
 Array = Any  # numpy.ndarray, imported late
 NODES = 11
+SCALES = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4)  # of the standard deviation of the length differences
 SD_STRENGTH = 10.0  # of ψ: keeps a model that always loses finite, moves no other
+SD_SHARED = 2.0  # of γ
 SD_BIAS = 2.0  # of ā; alpaca_eval's public leaderboard lies around −1.5
-GUESS_SLOPES = 0.5  # of σ, worth as much as GUESS_WEIGHT models
-GUESS_WEIGHT = 4.0
+GUESS_SLOPES = 0.3  # of σ, worth as much as GUESS_WEIGHT models
+GUESS_WEIGHT = 8.0
 LONGEST_STEP = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """theta [2M + 2] is (ψ_1..M, a_1..M, ā, log τ); `slope_sd` σ; `curvature` the negative Hessian at theta."""
+    """theta [2M + 3] is (ψ_1..M, a_1..M, ā, γ, log τ); `slope_sd` σ; `curvature` the negative Hessian at theta."""
 
     theta: Array
     slope_sd: float
@@ -39,6 +43,7 @@ class JointModel:
     y: Array
     x: Array
     _have: Array = field(init=False)
+    _shared: Array = field(init=False)
     _total: Array = field(init=False)
     _nodes: Array = field(init=False)
     _masses: Array = field(init=False)
@@ -50,6 +55,9 @@ class JointModel:
         self.y = np.where(self._have, self.y, 0.0)
         self.x = np.where(self._have, self.x, 0.0)
         self._total = self.y.sum(axis=0)  # [I]
+        n_judged = self._have.sum(axis=0)
+        mean = self.x.sum(axis=0) / np.maximum(n_judged, 1)
+        self._shared = np.where(n_judged > 0, mean - mean[n_judged > 0].mean(), 0.0) if len(self.y) > 1 else 0.0 * mean
         nodes, masses = np.polynomial.hermite_e.hermegauss(NODES)
         self._nodes, self._masses = nodes, masses / masses.sum()
 
@@ -59,7 +67,7 @@ class JointModel:
 
         m, n = self.y.shape
         rates = np.clip(self.y.sum(axis=1) / np.maximum(self._have.sum(axis=1), 1), 0.02, 0.98)
-        theta = np.concatenate([np.log(rates / (1 - rates)), np.zeros(m + 2)])
+        theta = np.concatenate([np.log(rates / (1 - rates)), np.zeros(m + 3)])
         weights, slope_sd = np.ones(n), GUESS_SLOPES
         centres = np.zeros(m + 1)
         for _ in range(50):
@@ -118,16 +126,16 @@ class JointModel:
 
         m = len(self.y)
         posterior, _ = self._posterior(theta)
-        masses = posterior @ weights / weights.sum()  # [K]
-        eta = theta[:m, None] + np.exp(theta[-1]) * self._nodes
-        return (1 / (1 + np.exp(-eta))) @ masses
+        masses = posterior * (weights / weights.sum())  # [K, I]
+        easy = theta[-2] * self._shared + np.exp(theta[-1]) * self._nodes[:, None]
+        return np.array([(masses / (1 + np.exp(-strength - easy))).sum() for strength in theta[:m]])
 
     def difficulty(self, theta: Array) -> Array:
         """E[g_i | verdicts], [I], in logits: higher is easier for all models."""
         import numpy as np
 
         posterior, _ = self._posterior(theta)
-        return np.exp(theta[-1]) * (self._nodes @ posterior)
+        return theta[-2] * self._shared + np.exp(theta[-1]) * (self._nodes @ posterior)
 
     def _posterior(self, theta: Array) -> tuple[Array, Array]:
         """P(node | verdicts) [K, I], and p [M, K, I], 0 where there is no verdict.
@@ -138,7 +146,8 @@ class JointModel:
 
         m = len(self.y)
         tau = np.exp(theta[-1])
-        base = np.exp(np.clip(theta[:m, None] + theta[m : 2 * m, None] * self.x, -300, 300)) * self._have  # [M, I]
+        eta = theta[:m, None] + theta[m : 2 * m, None] * self.x + theta[-2] * self._shared
+        base = np.exp(np.clip(eta, -300, 300)) * self._have  # [M, I]
         odds = base[:, None, :] * np.exp(np.clip(tau * self._nodes, -300, 300))[:, None]  # [M, K, I]
         above = 1 + odds
         logs = tau * self._nodes[:, None] * self._total - np.log(above).sum(axis=0)
@@ -147,8 +156,19 @@ class JointModel:
         posterior /= posterior.sum(axis=0)
         return posterior, odds / above
 
+    def log_likelihood(self, theta: Array) -> float:
+        """Of the verdicts, difficulties integrated out, nats."""
+        import numpy as np
+
+        m = len(self.y)
+        eta = theta[:m, None] + theta[m : 2 * m, None] * self.x + theta[-2] * self._shared  # [M, I]
+        at_node = eta[:, None, :] + np.exp(theta[-1]) * self._nodes[:, None]  # [M, K, I]
+        terms = (self.y[:, None, :] * at_node - np.logaddexp(0, at_node)) * self._have[:, None, :]
+        logs = np.log(self._masses)[:, None] + terms.sum(axis=0)
+        return float(np.logaddexp.reduce(logs, axis=0).sum())
+
     def gradient(self, theta: Array, weights: Array, slope_sd: float, centres: Array) -> Array:
-        """Of the penalised log-likelihood, [2M + 2]."""
+        """Of the penalised log-likelihood, [2M + 3]."""
         import numpy as np
 
         m = len(self.y)
@@ -156,16 +176,17 @@ class JointModel:
         tau = np.exp(theta[-1])
         rest = (self.y - np.einsum("mki,ki->mi", p, posterior)) * weights  # [M, I]
         excess = posterior * (self._total - p.sum(axis=0))  # [K, I]
-        found = np.empty(2 * m + 2)
+        found = np.empty(2 * m + 3)
         found[:m] = rest.sum(axis=1) - theta[:m] / SD_STRENGTH**2
         pull = (theta[m : 2 * m] - theta[2 * m] - centres[:m]) / slope_sd**2
         found[m : 2 * m] = (rest * self.x).sum(axis=1) - pull
         found[2 * m] = pull.sum() - (theta[2 * m] - centres[m]) / SD_BIAS**2
+        found[-2] = float(rest.sum(axis=0) @ self._shared) - theta[-2] / SD_SHARED**2
         found[-1] = tau * float(self._nodes @ (excess @ weights)) + 1 - tau  # prior of τ: Gamma(2, 1), never 0
         return found
 
     def curvature(self, theta: Array, weights: Array, slope_sd: float) -> Array:
-        """Negative Hessian [2M + 2, 2M + 2]: of the complete data, less what not knowing the node takes (Louis 1982).
+        """Negative Hessian [2M + 3, 2M + 3]: of the complete data, less what not knowing the node takes (Louis 1982).
 
         Where that is not positive, far from the maximum, the complete data's alone.
         """
@@ -180,23 +201,28 @@ class JointModel:
         tilted = np.einsum("mki,ki,k->mi", variance, posterior, z) * weights
         rest = self._have[:, None, :] * self.y[:, None, :] - p  # [M, K, I]
         excess = rest.sum(axis=0)  # [K, I]
-        complete = np.zeros((2 * m + 2, 2 * m + 2))
-        strength, slope, last = np.arange(m), np.arange(m, 2 * m), 2 * m + 1
+        complete = np.zeros((2 * m + 3, 2 * m + 3))
+        strength, slope, shared, last = np.arange(m), np.arange(m, 2 * m), 2 * m + 1, 2 * m + 2
         complete[strength, strength] = mixed.sum(axis=1)
         complete[slope, slope] = (mixed * self.x**2).sum(axis=1)
         complete[strength, slope] = complete[slope, strength] = (mixed * self.x).sum(axis=1)
+        complete[strength, shared] = complete[shared, strength] = mixed @ self._shared
+        complete[slope, shared] = complete[shared, slope] = (mixed * self.x) @ self._shared
+        complete[shared, shared] = float(mixed.sum(axis=0) @ self._shared**2)
         complete[strength, last] = complete[last, strength] = tilted.sum(axis=1)
         complete[slope, last] = complete[last, slope] = (tilted * self.x).sum(axis=1)
+        complete[shared, last] = complete[last, shared] = float(tilted.sum(axis=0) @ self._shared)
         complete[last, last] = float(((variance.sum(axis=0) * posterior * (z**2)[:, None]) @ weights).sum())
         _add_priors(complete, m, slope_sd, tau)
 
-        scores = np.concatenate([rest, rest * self.x[:, None, :], (z[:, None] * excess)[None]])  # [2M + 1, K, I]
+        together = [(self._shared * excess)[None], (z[:, None] * excess)[None]]
+        scores = np.concatenate([rest, rest * self.x[:, None, :], *together])  # [2M + 2, K, I]
         mean = np.einsum("pki,ki->pi", scores, posterior)
-        flat = (scores * np.sqrt(posterior * weights)).reshape(2 * m + 1, -1)
+        flat = (scores * np.sqrt(posterior * weights)).reshape(2 * m + 2, -1)
         missing = flat @ flat.T - (mean * weights) @ mean.T
         # The second derivative of exp(log τ)·z: the score of log τ itself.
         own = float((mean[-1] * weights).sum())
-        place = np.concatenate([strength, slope, [last]])
+        place = np.concatenate([strength, slope, [shared, last]])
         observed = complete.copy()
         observed[np.ix_(place, place)] -= missing
         observed[last, last] -= own
@@ -207,14 +233,11 @@ def joint_rates(preferences: Array, lengths: Array, weights: Array, *, seed: int
     """Length-free win rates [M], 0 to 1, and refits [b, M] for resamples that count the instructions `weights` [b, I].
 
     `preferences` [M, I] are 0 to 1 and `lengths` [M, I] differences in characters (baseline minus model), NaN where a
-    model was not judged. s is the standard deviation of all differences of the language.
+    model was not judged.
     """
     import numpy as np
 
-    scale = np.nanstd(lengths, ddof=1) if np.isfinite(lengths).sum() > 1 else 0.0
-    x = np.tanh(lengths / scale) if scale > 0 else np.zeros_like(lengths)
-    model = JointModel(preferences, x)
-    found = model.fit()
+    model, found = _best_scale(preferences, lengths)
     m = len(preferences)
     spread = np.concatenate([np.full(m, found.slope_sd), [SD_BIAS]])
     refits = np.empty((len(weights), m))
@@ -225,6 +248,19 @@ def joint_rates(preferences: Array, lengths: Array, weights: Array, *, seed: int
     return model.length_free(found.theta, np.ones(preferences.shape[1])), refits
 
 
+def _best_scale(preferences: Array, lengths: Array) -> tuple[JointModel, Estimate]:
+    """The fit whose scale s of the length differences explains the verdicts best; x is 0 at equal lengths."""
+    import numpy as np
+
+    deviation = np.nanstd(lengths, ddof=1) if np.isfinite(lengths).sum() > 1 else 0.0
+    if not deviation > 0:
+        model = JointModel(preferences, np.zeros_like(lengths))
+        return model, model.fit()
+    models = [JointModel(preferences, np.tanh(lengths / (factor * deviation))) for factor in SCALES]
+    fits = [model.fit() for model in models]
+    return max(zip(models, fits, strict=True), key=lambda pair: pair[0].log_likelihood(pair[1].theta))
+
+
 def _add_priors(curvature: Array, m: int, slope_sd: float, tau: float) -> None:
     for j in range(m):
         curvature[j, j] += 1 / SD_STRENGTH**2
@@ -232,4 +268,5 @@ def _add_priors(curvature: Array, m: int, slope_sd: float, tau: float) -> None:
         curvature[m + j, 2 * m] -= 1 / slope_sd**2
         curvature[2 * m, m + j] -= 1 / slope_sd**2
     curvature[2 * m, 2 * m] += m / slope_sd**2 + 1 / SD_BIAS**2
+    curvature[-2, -2] += 1 / SD_SHARED**2
     curvature[-1, -1] += tau

@@ -1,7 +1,8 @@
 """One server that speaks OpenAI's /chat/completions (`vllm serve`, SGLang, a vendor), asked patiently.
 
-Bounded concurrency; every request is retried with growing pauses and jitter, and waits as long as the server asks
-(Retry-After, x-ratelimit-*). A pause holds no slot, so that the others stay busy. What an answer must hold is the
+Bounded concurrency; every request is retried after a pause with jitter, and waits as long as the server asks
+(Retry-After, x-ratelimit-*). Pauses grow while a server is busy or answers nobody, not where it answers others: one
+broken answer is an accident. A pause holds no slot, so that the others stay busy. What an answer must hold is the
 caller's business: it raises Again for one that another try may better. The key is read from the environment, kept
 nowhere, and never shown.
 """
@@ -40,11 +41,12 @@ class Endpoint:
 
 
 class Again(Exception):
-    """An answer that another try may better; `wait_s` is what the server asks for."""
+    """An answer that another try may better; `wait_s`: what the server asks for, `busy`: it has too much to do."""
 
-    def __init__(self, why: str, *, wait_s: float | None = None) -> None:
+    def __init__(self, why: str, *, wait_s: float | None = None, busy: bool = False) -> None:
         super().__init__(why)
         self.wait_s = wait_s
+        self.busy = busy
 
 
 class Refused(ValueError):
@@ -70,6 +72,7 @@ class ChatEndpoint:
         self._told_at = -TELL_EVERY_S
         self._untold = 0
         self._closed_until = 0.0
+        self._failed_since = 0  # requests without a usable answer since the last usable one
         self._turn = asyncio.Semaphore(endpoint.concurrency)
         self._httpx = require_httpx()
 
@@ -86,22 +89,26 @@ class ChatEndpoint:
 
         Raises GaveUp after the endpoint's attempts, `kept` saying in it what is not lost.
         """
-        failures = 0
+        failures = busy = 0
         while True:
             while (wait := self._closed_until - monotonic()) > 0:
                 await asyncio.sleep(wait)
             try:
                 async with self._turn:
-                    return await ask()
+                    found = await ask()
+                self._failed_since = 0
+                return found
             except Again as problem:
                 failures += 1
+                busy += problem.busy
+                self._failed_since += 1
                 if failures >= self.endpoint.attempts:
                     raise GaveUp(
                         f"{self.url} gave no usable answer to {name} in {failures} requests; the last: {problem}; "
                         f"{kept}run the same command again when the server answers",
                         str(problem),
                     ) from None
-                pause = self._pause(failures, problem.wait_s)
+                pause = self._pause(busy, problem.wait_s)
                 self._tell(name, failures, problem, pause)
             await asyncio.sleep(pause)
 
@@ -120,7 +127,8 @@ class ChatEndpoint:
             raise Again(self.clean(f"{type(error).__name__}: {error}")) from None
         status = int(reply.status_code)
         if status in _PASSING or status >= 500:
-            raise Again(f"HTTP {status}: {self.excerpt(reply.text)}", wait_s=wait_asked(reply.headers))
+            wait_s = wait_asked(reply.headers)
+            raise Again(f"HTTP {status}: {self.excerpt(reply.text)}", wait_s=wait_s, busy=status in (429, 503))
         if status != 200:
             kind = Refused if status in (400, 413, 422) else ValueError
             raise kind(
@@ -143,11 +151,15 @@ class ChatEndpoint:
         """Some servers repeat the key that they refuse."""
         return text.replace(self._key, "[key]") if self._key else text
 
-    def _pause(self, failures: int, wait_s: float | None) -> float:
-        """What the server asks for, else twice as long each time, with jitter so that not all come back at once."""
+    def _pause(self, busy: int, wait_s: float | None) -> float:
+        """What the server asks for; else twice as long each time that it was busy, or that every slot failed in turn.
+
+        With jitter, so that not all come back at once.
+        """
         if wait_s is not None:
             return min(wait_s, LONGEST_WAIT_ASKED_S)
-        longest = min(self.endpoint.first_pause_s * 2 ** (failures - 1), LONGEST_PAUSE_S)
+        rounds = max(busy - 1, (self._failed_since - 1) // self.endpoint.concurrency, 0)
+        longest = min(self.endpoint.first_pause_s * 2.0 ** min(rounds, 60), LONGEST_PAUSE_S)
         return longest * random.uniform(0.5, 1.0)
 
     def _tell(self, name: str, failures: int, problem: Again, pause: float) -> None:

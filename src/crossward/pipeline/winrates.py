@@ -1,0 +1,101 @@
+"""From verdicts to rates: reads what the variant needs, fits, and says in words what a figure cannot say."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from crossward.core.published_winrates import PublishedData
+from crossward.core.verdicts import Verdict
+from crossward.core.winrates import RESAMPLES, Variant, WinRates, n_fits, win_rates
+from crossward.pipeline.progress import Progress
+from crossward.store.difficulty_file import read_published
+from crossward.store.verdict_file import read_verdicts
+
+_EXTREME_POINTS, _EXTREME_SHARE = 10.0, 0.25
+
+
+def winrate_file(
+    inputs: Sequence[Path],
+    *,
+    variant: Variant,
+    difficulty: Path | None = None,
+    gamed: Path | None = None,
+    language: str | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    progress: Progress,
+) -> WinRates:
+    """The rates of one or more files of verdicts, read as one."""
+    verdicts = [verdict for path in inputs for verdict in read_verdicts(path, language=language)]
+    data = published_data(variant, difficulty, gamed)
+    return rates_of(verdicts, variant=variant, published=data, resamples=resamples, seed=seed, progress=progress)
+
+
+def published_data(variant: Variant, difficulty: Path | None, gamed: Path | None) -> PublishedData | None:
+    """What the published variant takes from outside: from files, or both from the hub where none is named."""
+    if variant != "published":
+        if difficulty or gamed:
+            raise ValueError(f"--difficulty and --gamed belong to the variant published, got {variant}: add --variant")
+        return None
+    if (difficulty is None) != (gamed is None):
+        raise ValueError(
+            "the variant published takes both --difficulty and --gamed, or neither (then both come from the hub)"
+        )
+    if difficulty is None or gamed is None:
+        from crossward.engines.hub_files import published_files
+
+        difficulty, gamed = published_files()
+    return read_published(difficulty, gamed)
+
+
+def rates_of(
+    verdicts: Sequence[Verdict],
+    *,
+    variant: Variant,
+    published: PublishedData | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    progress: Progress,
+) -> WinRates:
+    """core.winrates.win_rates with progress, and what should be known of its figures told in lines."""
+    with progress.task("win rates: fits", n_fits(verdicts, variant)) as advance:
+        found = win_rates(
+            verdicts, variant=variant, published=published, resamples=resamples, seed=seed, advance=advance
+        )
+    for line in remarks(found, variant):
+        progress.say(line)
+    return found
+
+
+def remarks(found: WinRates, variant: Variant) -> list[str]:
+    """What a reader of the figures must know: nulls, borrowed difficulties, corrections that are extreme."""
+    lines = []
+    if nulls := [rate for rate in found.rates if rate.n_null]:
+        told = ", ".join(f"{rate.model} {rate.language}: {rate.n_null}" for rate in nulls[:5])
+        more = f" and {len(nulls) - 5} more" if len(nulls) > 5 else ""
+        lines.append(f"instructions without a usable verdict, in no win rate ({told}{more})")
+    if variant == "published" and (others := sorted({rate.language for rate in found.rates} - {"en"})):
+        lines.append(f"published: difficulties and gamed rows are English ones, used for {', '.join(others)} too")
+    for rate in found.rates:
+        if rate.lc_win_rate is not None and _extreme(rate.win_rate, rate.lc_win_rate):
+            lines.append(
+                f"{rate.model} ({rate.language}): length control moves {rate.win_rate:.1f} to {rate.lc_win_rate:.1f}; "
+                "so far from equal lengths it is the model's assumption as much as the verdicts"
+            )
+    return lines
+
+
+def _extreme(raw: float, controlled: float) -> bool:
+    """alpaca_eval's own rule: by more than 10 points and by more than a quarter of what there is to lose or gain."""
+    down, up = max(_EXTREME_SHARE * raw, _EXTREME_POINTS), max(_EXTREME_SHARE * (100 - raw), _EXTREME_POINTS)
+    return controlled < raw - down or controlled > raw + up
+
+
+def as_summary(found: WinRates) -> dict[str, Any]:
+    """Everything as plain values."""
+    return {key: [asdict(item) for item in items] for key, items in _parts(found).items()}
+
+
+def _parts(found: WinRates) -> dict[str, Sequence[Any]]:
+    return {"rates": found.rates, "averages": found.averages, "differences": found.differences}
