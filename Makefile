@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 VLLM := .venv/installed-vllm
+EVAL := .venv/installed-eval
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
@@ -11,7 +12,7 @@ export TOKENIZERS_PARALLELISM := false
 demo: $(INSTALLED) ## the whole method on the tiny world, in minutes on a laptop
 	$(BIN)/python -m crossward.tinyworld
 
-test: lint $(VLLM) ## what continuous integration runs
+test: lint $(VLLM) $(EVAL) ## what continuous integration runs
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: $(INSTALLED)
@@ -42,6 +43,11 @@ clean:
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,gguf,openai]'
+	touch $@
+
+# lm-evaluation-harness with what it needs, 140 MB: the demo does without it too.
+$(EVAL): $(INSTALLED)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[eval]'
 	touch $@
 
 # The demo does without these 1.7 GB.

@@ -23,9 +23,8 @@ from workload import groups as workload
 
 from crossward.engines.hf_scorer import HfScorer
 from crossward.engines.models import settle
-from crossward.engines.protocols import Judged, ModelSpec, Scorer
+from crossward.engines.protocols import Judged, ModelSpec, Scorer, VllmOptions
 from crossward.engines.tokens import load_tokens
-from crossward.engines.vllm_engine import VllmOptions
 from crossward.engines.vllm_scorer import VllmScorer
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/winrates.py --resamples 1000
 
-Prints seconds of wall and of processor, and how the intervals of two runs with other seeds differ: refits are exact to a
-thousandth of a logit, so what differs is the draw.
+Prints seconds of wall and of processor, and how the intervals of two runs with other seeds differ: refits are exact
+to a thousandth of a logit, so what differs is the draw.
 """
 
 import argparse

@@ -2,12 +2,13 @@
 
     python experiments/winrate_simulation.py --worlds 200 --figure docs/winrate-simulation.svg
 
-A world has its own difficulties in every language (correlated with the English ones), its own length bias, models whose
-answers are shorter, as long, or longer than the baseline's, longer where an instruction is hard, and a judge that is
-sometimes unsure, draws, or fails. The truth of a model is its win rate at equal lengths over all instructions that there
-might be (100,000 are drawn). Estimates: raw, `minimal`, `published` with the English difficulties and English gamed rows
-row by row (what the published code does in every language), and `joint`. Printed: root mean squared error and bias in
-points, and how often the intervals hold the truth. Worlds differ by seed alone; settings were chosen on other seeds.
+A world has its own difficulties in every language (correlated with the English ones), its own length bias, models
+whose answers are shorter, as long, or longer than the baseline's, longer where an instruction is hard, and a judge
+that is sometimes unsure, draws, or fails. The truth of a model is its win rate at equal lengths over all
+instructions that there might be (100,000 are drawn). Estimates: raw, `minimal`, `published` with the English
+difficulties and English gamed rows row by row (what the published code does in every language), and `joint`.
+Printed: root mean squared error and bias in points, and how often the intervals hold the truth. Worlds differ by
+seed alone; settings were chosen on other seeds.
 """
 
 import argparse
@@ -107,7 +108,7 @@ def _logistic(x):
     return 1 / (1 + np.exp(-x))
 
 
-Result = tuple[str, str, float, bool | None]  # estimate, language, error in points, whether its interval holds the truth
+Result = tuple[str, str, float, bool | None]  # estimate, language, error in points, whether its interval held
 
 
 def results(seed: int, *, n: int, n_models: int, resamples: int) -> list[Result]:
@@ -117,7 +118,9 @@ def results(seed: int, *, n: int, n_models: int, resamples: int) -> list[Result]
     joint = win_rates(verdicts, resamples=resamples, seed=seed, differences=False)
     for rate in joint.rates:
         aim = truth[rate.language, rate.model]
-        assert rate.win_rate_se is not None and rate.lc_win_rate is not None and rate.lc_interval is not None
+        assert rate.win_rate_se is not None
+        assert rate.lc_win_rate is not None
+        assert rate.lc_interval is not None
         found.append(("raw", rate.language, rate.win_rate - aim, abs(rate.win_rate - aim) < 1.96 * rate.win_rate_se))
         low, high = rate.lc_interval
         found.append(("joint", rate.language, rate.lc_win_rate - aim, low <= aim <= high))
@@ -152,7 +155,9 @@ def table(found: list[Result]) -> Iterator[list[str]]:
 
 def draw(found: list[Result], path: Path) -> None:
     """Distribution of errors by estimate, as an SVG of bars from the 5th to the 95th percentile."""
-    parts = ['<svg xmlns="http://www.w3.org/2000/svg" width="720" height="220" font-family="sans-serif" font-size="13">']
+    parts = [
+        '<svg xmlns="http://www.w3.org/2000/svg" width="720" height="220" font-family="sans-serif" font-size="13">'
+    ]
     for row, estimate in enumerate(ESTIMATES):
         errors = np.array([error for name, _, error, _ in found if name == estimate])
         low, first, middle, third, high = (400 + 12 * np.quantile(errors, q) for q in (0.05, 0.25, 0.5, 0.75, 0.95))
@@ -177,9 +182,7 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=400)
     parser.add_argument("--figure", type=Path)
     arguments = parser.parse_args()
-    one = partial(
-        results, n=arguments.instructions, n_models=arguments.models, resamples=arguments.resamples
-    )
+    one = partial(results, n=arguments.instructions, n_models=arguments.models, resamples=arguments.resamples)
     with ProcessPoolExecutor(2) as pool:
         seeds = range(arguments.first_seed, arguments.first_seed + arguments.worlds)
         found = [result for each in pool.map(one, seeds) for result in each]

@@ -17,13 +17,34 @@ ROOMS = {
     "pipeline": {"core", "engines", "store", "config"},
     "tinyworld": {"core", "engines", "store", "config", "pipeline", "console"},
     "console": {"engines"},
-    "cli": {"core", "engines", "store", "config", "pipeline", "console", "cli_options", "cli_diagnose"},
+    "cli": {
+        "core",
+        "engines",
+        "store",
+        "config",
+        "pipeline",
+        "console",
+        "cli_options",
+        "cli_diagnose",
+        "cli_evaluate",
+        "cli_measure",
+        "cli_mt_bench",
+        "cli_stages",
+        "cli_tasks",
+        "cli_winrate",
+    },
+    "cli_stages": {"core", "engines", "pipeline", "console", "cli_options", "cli_diagnose"},
+    "cli_evaluate": {"core", "engines", "pipeline", "console", "cli_options", "cli_winrate"},
+    "cli_winrate": {"core", "pipeline", "console", "cli_options"},
+    "cli_mt_bench": {"engines", "pipeline", "console", "cli_options"},
+    "cli_measure": {"pipeline", "console", "cli_options"},
     "cli_diagnose": {"core", "engines", "pipeline", "console", "cli_options"},
+    "cli_tasks": {"engines", "pipeline", "console", "cli_options"},
     "cli_options": set(),
     "__main__": {"cli"},
     "__init__": {"core", "engines", "pipeline"},
 }
-HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "lingua", "vllm", "ray"}
+HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "lingua", "vllm", "ray", "sacrebleu", "lm_eval"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -1,5 +1,6 @@
 """The verb `crossward diagnose` with its tables, and the table of `crossward score --noise`."""
 
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
@@ -15,6 +16,9 @@ def diagnose(
     view: Annotated[
         list[str] | None, typer.Option(help="crosslingual or multilingual; may be given twice. Left out: both.")
     ] = None,
+    english: Annotated[
+        Path | None, typer.Option(help="The English twins, joined by id, if the rows lack them.")
+    ] = None,
     batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens at once; left out: what fits.")] = None,
     dtype: Precision = "bfloat16",
     device: Device = "auto",
@@ -23,8 +27,8 @@ def diagnose(
 ) -> None:
     """Say what the reward rewards.
 
-    Accuracy (where the file has "gold" or is of pairs), link with length, margins, where in a response it lies, and
-    how the views agree.
+    Accuracy (where the file has "gold" or is of pairs; by subset and section for RewardBench and M-RewardBench), link
+    with length, margins, where in a response it lies, and how the views agree.
 
     Example: crossward diagnose --policy P --reference R --input pairs.jsonl
     """
@@ -41,6 +45,7 @@ def diagnose(
         policy=ours,
         reference=base,
         views=view or get_args(View),
+        english=english,
         batch_tokens=batch_tokens,
         progress=console.Terminal(),
     )
@@ -80,7 +85,7 @@ def _show(languages: dict[str, Any], title: str) -> None:
                 code,
                 view,
                 interval.get("estimate"),
-                f"{interval['low']:.3f} to {interval['high']:.3f}" if interval else None,
+                _range(interval) if interval else None,
                 rate.get("n_pairs"),
                 *(correlation[unit][kind] for unit in ("characters", "tokens") for kind in ("pearson", "spearman")),
                 *(quantiles.get(name) for name in ("p5", "p50", "p95")),
@@ -104,6 +109,15 @@ def _show(languages: dict[str, Any], title: str) -> None:
     length = ["r chars", "ρ chars", "r tokens", "ρ tokens"]
     head = ["language", "view", "accuracy", "95 %", "pairs", *length, "margin p5", "p50", "p95", "< noise", "too long"]
     console.show_table(f"the reward on {title} (margins in nats, correlations within prompts)", head, rewards)
+    sets = [
+        [code, view, kind, name, found["n_pairs"], found["interval"]["estimate"], _range(found["interval"])]
+        for code, view, seen in views
+        for kind in ("section", "subset")
+        for name, found in seen.get(f"{kind}s", {}).items()
+    ]
+    if sets:
+        head = ["language", "view", "", "name", "pairs", "accuracy", "95 %"]
+        console.show_table("accuracy in a preference set (math-prm weighs as much as all code subsets)", head, sets)
     head = ["language", "view", "part", "tokens", "mean nats", "per token", "share of size", "share of choice"]
     console.show_table("where in a response it lies", head, profiles)
     agreements = [
@@ -115,3 +129,7 @@ def _show(languages: dict[str, Any], title: str) -> None:
     if agreements:
         head = ["language", "views", "groups", "same best", "same worst", "rank correlation"]
         console.show_table("how the views agree", head, agreements)
+
+
+def _range(interval: dict[str, float]) -> str:
+    return f"{interval['low']:.3f} to {interval['high']:.3f}"

@@ -15,6 +15,7 @@ from crossward.core.tasks import (
     covered,
     covered_languages,
     pooled,
+    question_ids,
 )
 
 
@@ -166,3 +167,10 @@ def test_every_language_of_the_map_has_something_and_every_measure_its_metrics()
         assert any(isinstance(tasks, tuple) for tasks in found), language
         measures |= {plan.measure for tasks in found if isinstance(tasks, tuple) for plan in tasks}
     assert measures == set(METRICS)
+
+
+def test_ids_of_questions_are_a_field_that_tells_all_of_them_apart():
+    assert question_ids([{"id": "a", "ind": 1}, {"id": "b", "ind": 2}]) == ("a", "b")
+    assert question_ids([{"id": "a", "ind": 1}, {"id": "a", "ind": 2}]) == ("1", "2")
+    assert question_ids([{"id": "a"}, {"id": None}]) == ()
+    assert question_ids([{"text": "a"}]) == ()

@@ -11,7 +11,7 @@ import torch
 from tests.support.families import FAMILIES, MAX_POSITIONS, make_family
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from crossward.core.records import Prompt, SampledPrompt
+from crossward.core.records import FollowUp, Prompt, SampledPrompt
 from crossward.engines import hf_sampler
 from crossward.engines.hf_sampler import HfSampler, InverseCdf
 from crossward.engines.hf_scorer import HfScorer
@@ -64,6 +64,27 @@ def test_draws_do_not_depend_on_batches_order_or_neighbours(spec: ModelSpec):
     assert ids_of(small.sample(PROMPTS, replace(SAMPLING, n=1))) == {k: v[:1] for k, v in ids_of(whole).items()}
     shorter = ids_of(small.sample(PROMPTS, replace(SAMPLING, max_new_tokens=4)))
     assert shorter == {key: [(ids or ())[:4] for ids in value] for key, value in ids_of(whole).items()}
+
+
+def test_a_follow_up_is_answered_within_its_conversation(spec: ModelSpec):
+    tokens = load_tokens(spec)
+    follow_up = FollowUp(
+        id="p0", language="es", instruction="Ya", english_instruction="Now", earlier=("Di", "Manzana.")
+    )
+    greedy = replace(SAMPLING, n=1, temperature=0.0)
+    (group,) = HfSampler(spec, tokens).sample([follow_up], greedy)
+    assert group.prompt == follow_up
+    ids = list(tokens.conversation_ids(("Di", "Manzana.", "Ya")))
+    drawn = group.responses[0].token_ids or ()
+    model = load_model(spec)
+    for token in drawn:
+        assert int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()) == token
+        ids.append(token)
+    assert len(drawn) > 0
+    with pytest.raises(ValueError, match=r"prompt 'p0' \(es\) is too long for .*: \d+ prompt \+ 480 new tokens"):
+        HfSampler(spec, tokens).sample(
+            [replace(follow_up, earlier=("Di", "Di " * 99))], replace(greedy, max_new_tokens=480)
+        )
 
 
 def test_seed_language_id_and_index_each_change_the_draw(llama3: ModelSpec):

@@ -1,5 +1,7 @@
 """The endpoint sampler against a real HTTP server that fails in every way, and against a real `vllm serve`."""
 
+import hashlib
+import json
 import os
 import re
 import signal
@@ -9,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import pytest
 from tests.support.chat_server import Answer, ChatServer, Reply, Request, chat_server, choices, obliging
 from tests.support.families import make_family
 
-from crossward.core.records import Prompt
+from crossward.core.records import FollowUp, Prompt
 from crossward.core.seeds import derive_seed
 from crossward.engines import endpoint
 from crossward.engines.endpoint import Endpoint
@@ -269,6 +271,41 @@ def test_token_ids_are_kept_and_the_prompts_checked(tokens: ChatTokens):
 
     with chat_server(other_end) as server, pytest.raises(ValueError, match="which ends no turn"):
         OpenAiSampler(endpoint_at(server), tokens).sample(PROMPTS[:1], SAMPLING)
+
+
+def test_a_follow_up_is_asked_with_what_was_said_before(tokens: ChatTokens, tmp_path: Path):
+    def with_prompt_ids(request: Request, before: int) -> Reply:
+        said = [message["content"] for message in request["messages"]]
+        reply = obliging(request, before)
+        return replace(reply, body=reply.body | {"prompt_token_ids": list(tokens.conversation_ids(said))})
+
+    one, other = (
+        FollowUp(id="p0", language="es", instruction="Ya", english_instruction="Now", earlier=("Di", answer))
+        for answer in ("Sol", "Mar")
+    )
+    with chat_server(with_prompt_ids) as server:
+        for follow_up in (one, other, one):
+            sampler = OpenAiSampler(endpoint_at(server), tokens, kept=Answers(tmp_path / "answers"))
+            assert [group.prompt for group in sampler.sample([follow_up], SAMPLING)] == [follow_up]
+            sampler.close()
+    assert [request["messages"] for request in server.requests] == [
+        [
+            {"role": "user", "content": "Di"},
+            {"role": "assistant", "content": answer},
+            {"role": "user", "content": "Ya"},
+        ]
+        for answer in ("Sol", "Mar")
+    ]
+
+
+def test_what_was_kept_before_there_were_conversations_is_still_found():
+    with chat_server() as server:
+        sampler = OpenAiSampler(endpoint_at(server), None)
+        asked = [sampler._chat.url, "served", "es", "p0", "Di Manzana.", asdict(SAMPLING), None]
+        assert (
+            sampler._key_of(PROMPTS[0], SAMPLING)
+            == hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+        )
 
 
 def test_a_server_that_knows_no_token_ids_is_asked_without(tokens: ChatTokens):

@@ -40,6 +40,25 @@ def test_prompt_is_the_rendered_template_with_one_bos(name: str):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_a_conversation_is_rendered_turn_by_turn(name: str):
+    rendered = {  # by hand: "Di", the answer "Sol", then "Ya"
+        "chatml": "<|im_start|>user\nDi<|im_end|>\n<|im_start|>assistant\nSol<|im_end|>\n"
+        "<|im_start|>user\nYa<|im_end|>\n"
+        "<|im_start|>assistant\n",
+        "llama3": "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nDi<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\nSol<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nYa<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        "gemma": "<bos><start_of_turn>user\nDi<end_of_turn>\n<start_of_turn>model\nSol<end_of_turn>\n"
+        "<start_of_turn>user\nYa<end_of_turn>\n<start_of_turn>model\n",
+        "mistral": "<s>[INST] Di [/INST] Sol</s>[INST] Ya [/INST]",
+        "neox": "User: Di\n\nAssistant: Sol<|endoftext|>User: Ya\n\nAssistant:",
+    }
+    ids = TOKENS[name].conversation_ids(("Di", "Sol", "Ya"))
+    assert make_tokenizer(name).decode(list(ids)) == rendered[name]
+    assert TOKENS[name].conversation_ids(("Di",)) == TOKENS[name].prompt_ids("Di")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 @settings(max_examples=60, deadline=None)
 @given(instruction=ODD_TEXT, text=ODD_TEXT)
 def test_boundaries_never_move(name: str, instruction: str, text: str):

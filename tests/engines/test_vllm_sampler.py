@@ -22,9 +22,9 @@ from crossward.core.records import Prompt, SampledPrompt
 from crossward.engines import vllm_engine
 from crossward.engines.hf_sampler import HfSampler
 from crossward.engines.models import load_model
-from crossward.engines.protocols import ModelSpec, Sampling
+from crossward.engines.protocols import ModelSpec, Sampling, VllmOptions
 from crossward.engines.tokens import load_tokens
-from crossward.engines.vllm_engine import VllmOptions, vllm_problem
+from crossward.engines.vllm_engine import vllm_problem
 from crossward.engines.vllm_sampler import VllmSampler
 
 SAMPLING = Sampling(n=3, temperature=0.9, top_p=1.0, max_new_tokens=12, seed=42)

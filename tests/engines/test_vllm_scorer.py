@@ -13,9 +13,8 @@ from tests.support.families import MAX_POSITIONS, make_family
 from crossward.core.records import Response
 from crossward.engines.hf_scorer import HfScorer
 from crossward.engines.models import load_model
-from crossward.engines.protocols import Judged, ModelSpec
+from crossward.engines.protocols import Judged, ModelSpec, VllmOptions
 from crossward.engines.tokens import ChatTokens, load_tokens
-from crossward.engines.vllm_engine import VllmOptions
 from crossward.engines.vllm_scorer import VllmScorer
 
 

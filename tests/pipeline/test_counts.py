@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.store.strategies import SAMPLED, prompts
 
-from crossward.core.language import Identification
 from crossward.core.pairing import PairingRules, Survey
-from crossward.core.records import PreferencePair, Prompt, Response, SampledPrompt, ScoredPrompt, ScoredResponse
-from crossward.pipeline.counts import Mean, PairTally, answer_counts, sampled_counts, scored_counts
+from crossward.core.records import PreferencePair, Response, SampledPrompt, ScoredPrompt, ScoredResponse
+from crossward.pipeline.counts import Mean, PairTally, sampled_counts, scored_counts
 
 LOGPROB = st.floats(-1e4, 0)
 SCORED_RESPONSES = st.builds(
@@ -82,28 +81,3 @@ def test_pairs(groups: list[ScoredPrompt]):
         assert counts["mean_margin"] == pytest.approx(fmean(pair.margin for pair in pairs), abs=1e-9)
         gap = fmean(pair.chosen.n_chars - pair.rejected.n_chars for pair in pairs)
         assert counts["length_gap_before"] == pytest.approx(gap, abs=1e-9)
-
-
-class FirstWord:
-    unsupported: tuple[str, ...] = ("sw",)
-
-    def identify(self, texts: list[str]) -> list[Identification]:
-        words = [text.split()[0] for text in texts]
-        return [Identification(language=None if word == "?" else word, confidence=1.0) for word in words]
-
-
-def answers(language: str, *texts: str) -> list[SampledPrompt]:
-    prompt = Prompt(id="1", language=language, instruction="Di.", english_instruction="Say.")
-    return [SampledPrompt(prompt=prompt, responses=(Response(text=text),)) for text in texts]
-
-
-def test_answers_are_identified_over_many_windows():
-    groups = answers("es", *["es a", "en b", "? c", "es d"] * 100)
-    counts = answer_counts(iter(groups), FirstWord())
-    assert counts["identified_as"] == {"en": 100, "es": 200, "unsure": 100}
-    assert counts["fidelity"] == 200 / 300
-    assert (counts["prompts"], counts["answers"], counts["mean_chars"]) == (400, 400, 3.75)
-    assert "fidelity" not in answer_counts(answers("sw", "sw a"), FirstWord())
-    assert "fidelity" not in answer_counts(groups, None)
-    assert answer_counts(answers("es", "? a"), FirstWord())["fidelity"] is None
-    assert answer_counts(answers("es", "es a"), FirstWord())["identified_as"] == {"es": 1}

@@ -125,6 +125,59 @@ def test_too_long_responses_are_counted_and_left_out(tmp_path: Path, models: dic
     assert seen["accuracy"]["n_pairs"] == 6
 
 
+def preference_set(tmp_path: Path, models: dict[str, ModelSpec], plan: list[tuple[str, str, bool]]) -> list[dict]:
+    """M-RewardBench rows of (language, subset, whether the crosslingual reward is to rank the pair rightly)."""
+    asked = groups()[0] | {"responses": ANSWERS[:2], "finish_reasons": ["stop"] * 2}
+    prompts = [
+        asked | {"id": str(i), "language": code[:2], "instruction": f"Di {i}.", "english_instruction": f"Say {i}."}
+        for i, (code, _, _) in enumerate(plan)
+    ]
+    score_file(
+        write(tmp_path / "plan.jsonl", prompts), tmp_path / "scored.jsonl", **models,
+        view="crosslingual", compatibility="none", batch_tokens=4096, progress=Silent(),
+    )  # fmt: skip
+    rows = []
+    for group, (_, subset, right) in zip(edges.read_scored(tmp_path / "scored.jsonl"), plan, strict=True):
+        best, worst = sorted(group.responses, key=lambda response: -response.log_ratio)
+        chosen, rejected = (best, worst) if right else (worst, best)
+        spelt = {"es": "spa_Latn", "de": "deu_Latn"}[group.prompt.language]
+        rows.append(
+            {"id": int(group.prompt.id), "language": spelt, "prompt": group.prompt.instruction, "source": subset,
+             "chosen": chosen.response.text, "rejected": rejected.response.text}
+        )  # fmt: skip
+    return rows
+
+
+def test_a_preference_set_gives_subsets_and_sections(tmp_path: Path, models: dict[str, ModelSpec]):
+    """Spanish: math 1 of 2, go 3 of 3, js 0 of 1: Reasoning (1/2 + 3/4)/2. Chat 1 of 1. German: Chat 0 of 1."""
+    plan = [
+        ("es", "math-prm", True), ("es", "math-prm", False), ("es", "hep-go", True), ("es", "hep-go", True),
+        ("es", "hep-go", True), ("es", "hep-js", False), ("es", "mt-bench-easy", True), ("de", "mt-bench-med", False),
+    ]  # fmt: skip
+    rows = preference_set(tmp_path, models, plan)
+    twins = [{"id": i, "prompt": f"Say {i}.", "chosen": "", "rejected": ""} for i in range(len(plan))]
+    found = diagnose_file(
+        write(tmp_path / "set.jsonl", rows[::-1]), **models, views=("crosslingual", "multilingual"),
+        english=write(tmp_path / "en.jsonl", twins), batch_tokens=None, progress=Silent(),
+    )["languages"]  # fmt: skip
+    assert list(found) == ["deu_Latn", "spa_Latn"]
+    seen = found["spa_Latn"]["views"]["crosslingual"]
+    estimates = {name: accuracy["interval"]["estimate"] for name, accuracy in seen["subsets"].items()}
+    assert estimates == {"hep-go": 1.0, "hep-js": 0.0, "math-prm": 0.5, "mt-bench-easy": 1.0}
+    assert seen["sections"]["Reasoning"]["interval"]["estimate"] == pytest.approx((1 / 2 + 3 / 4) / 2)
+    assert (seen["sections"]["Reasoning"]["n_pairs"], seen["sections"]["Chat"]["n_pairs"]) == (6, 1)
+    assert seen["accuracy"]["interval"]["estimate"] == pytest.approx(5 / 7)  # every pair alike
+    german = found["deu_Latn"]["views"]
+    assert german["crosslingual"]["sections"]["Chat"]["interval"]["estimate"] == 0.0
+    assert german["multilingual"]["sections"]["Chat"]["n_pairs"] == 1
+    assert (
+        "sections"
+        not in diagnose(write(tmp_path / "plain.jsonl", groups(gold=[1, 2, 3, 4, 5])), models)["es"]["views"][
+            "crosslingual"
+        ]
+    )
+
+
 def test_a_noise_floor_beside_the_file_is_used(tmp_path: Path, models: dict[str, ModelSpec]):
     path = write(tmp_path / "groups.jsonl", groups())
     write_noise(path, {"view": "crosslingual", "dtype": "float32", "languages": {"es": {"margin": 1e6}}})
@@ -146,6 +199,13 @@ def test_the_verb_prints_tables_or_json(
     assert called.code == 0, called.err
     for words in ("the reward on", "share of choice", "end_of_turn", "crosslingual/multilingual"):
         assert words in called.out
+    rows = [{"id": 1, "prompt": "Di.", "chosen": "a", "rejected": "b", "language": "spa_Latn", "source": "hep-go"}]
+    twins = [{"id": 1, "prompt": "Say.", "chosen": "a", "rejected": "b", "subset": "hep-go"}]
+    files = ("--input", write(tmp_path / "set.jsonl", rows), "--english", write(tmp_path / "en.jsonl", twins))
+    called = call(capsys, *command, *files)
+    assert called.code == 0, called.err
+    assert "accuracy in a preference set" in called.out
+    assert "Reasoning" in called.out
     called = call(capsys, *command, "--view", "multilingual", "--json")
     assert list(json.loads(called.out)["languages"]["es"]["views"]) == ["multilingual"]
 
@@ -160,6 +220,7 @@ def test_the_verb_prints_tables_or_json(
         (groups(language="xq"), (), "id '0': unknown language code 'xq'"),
         ([{"prompt": "Di.", "chosen": "a", "rejected": "b"}], (), "'english_instruction' is missing"),
         ([{"prompt": "Di.", "chosen": "a"}], ("--view", "multilingual"), "field 'rejected' is missing"),
+        (groups(english_instruction=None), ("--english", "none.json"), "file none.json does not exist"),
     ],
 )
 def test_bad_input_is_one_sentence(

@@ -22,6 +22,7 @@ def test_paths():
         "iteration-1/pair/zh.parquet": RUN.iteration(1).stage("pair").language_file("zh"),
         "iteration-1/train/checkpoint": RUN.iteration(1).stage("train").checkpoint,
         "iteration-1/train/metrics.jsonl": RUN.iteration(1).stage("train").metrics,
+        "iteration-1/evaluate/measures/es.jsonl": RUN.iteration(1).stage("evaluate").measures_file("es"),
         "iteration-0/evaluate": RUN.iteration(0).stage("evaluate").path,
         "reference/evaluate": RUN.reference.stage("evaluate").path,
     }

@@ -30,6 +30,26 @@ class Prompt:
     instruction: str
     english_instruction: str
 
+    @property
+    def conversation(self) -> tuple[str, ...]:
+        """All that is said before the model answers, user and assistant in turn; the instruction is the last."""
+        return (self.instruction,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowUp(Prompt):
+    """An instruction within a conversation: `earlier` is what was said before, user and assistant in turn.
+
+    Sampled as any prompt is; the method itself has none, and no file of prompts or groups keeps `earlier`.
+    """
+
+    earlier: tuple[str, ...]
+
+    @property
+    def conversation(self) -> tuple[str, ...]:
+        """What was said before, and the instruction."""
+        return (*self.earlier, self.instruction)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:

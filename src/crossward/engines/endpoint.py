@@ -76,13 +76,11 @@ class ChatEndpoint:
         self._turn = asyncio.Semaphore(endpoint.concurrency)
         self._httpx = require_httpx()
 
-    def client(self) -> Any:
-        """A new client, to be used as an async context."""
+    def client(self) -> "_Connections":
+        """New connections, to be used as an async context."""
         self._turn = asyncio.Semaphore(self.endpoint.concurrency)  # of the running loop
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        size = self.endpoint.concurrency
-        limits = self._httpx.Limits(max_connections=size, max_keepalive_connections=size)
-        return self._httpx.AsyncClient(headers=headers, limits=limits, timeout=self.endpoint.timeout_s)
+        return _Connections(self._httpx, self.endpoint, headers)
 
     async def until(self, ask: Callable[[], Awaitable[Answer]], *, name: str, kept: str = "") -> Answer:
         """The first answer of `ask` that does not raise Again, each try in a slot of its own.
@@ -112,7 +110,7 @@ class ChatEndpoint:
                 self._tell(name, failures, problem, pause)
             await asyncio.sleep(pause)
 
-    async def post(self, client: Any, body: Mapping[str, Any], *, name: str) -> Any:
+    async def post(self, client: "_Connections", body: Mapping[str, Any], *, name: str) -> Any:
         """One request, and what its answer holds as JSON.
 
         Raises Again where another try may help, Refused where this one request is refused, ValueError where all are.
@@ -172,6 +170,40 @@ class ChatEndpoint:
             f"asking again in {pause:.0f} s{more}"
         )
         self._told_at, self._untold = monotonic(), 0
+
+
+class _Connections:
+    """A client a slot, each with one connection: httpx looks through its whole pool at every request, which with 64
+    connections takes longer than the request.
+    """
+
+    def __init__(self, httpx: Any, endpoint: Endpoint, headers: Mapping[str, str]) -> None:
+        certificates = httpx.create_ssl_context()
+        self._clients = [
+            httpx.AsyncClient(
+                headers=headers,
+                limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
+                timeout=endpoint.timeout_s,
+                verify=certificates,
+            )
+            for _ in range(endpoint.concurrency)
+        ]
+        self._free = list(self._clients)
+
+    async def __aenter__(self) -> "_Connections":
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        for client in self._clients:
+            await client.aclose()
+
+    async def post(self, url: str, *, json: Mapping[str, Any]) -> Any:
+        """One request on a connection that is free: as many are asked for at once as there are slots."""
+        client = self._free.pop()
+        try:
+            return await client.post(url, json=json)
+        finally:
+            self._free.append(client)
 
 
 def require_httpx() -> Any:

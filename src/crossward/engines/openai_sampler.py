@@ -19,7 +19,7 @@ from crossward.core.seeds import derive_seed
 from crossward.engines.endpoint import Again, ChatEndpoint, Endpoint, Refused
 from crossward.engines.protocols import Advance, Kept, Sampling, no_progress
 from crossward.engines.sample_rows import response_of, sample_rows
-from crossward.engines.tokens import ChatTokens
+from crossward.engines.tokens import ChatTokens, messages_of
 
 # Fields that some servers do not know, and refuse a request for.
 _EXTRAS = ("return_token_ids", "stop_token_ids")
@@ -107,7 +107,8 @@ class OpenAiSampler:
     def _key_of(self, prompt: Prompt, sampling: Sampling) -> str:
         """All that decides what is asked, as a hash."""
         asked = [self._chat.url, self._endpoint.model, prompt.language, prompt.id, prompt.instruction, asdict(sampling)]
-        asked.append(None if self._tokens is None else self._tokens.prompt_ids(prompt.instruction))
+        asked.append(None if self._tokens is None else self._tokens.conversation_ids(prompt.conversation))
+        asked += prompt.conversation[:-1]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     async def _ask(self, client: Any, prompt: Prompt, sampling: Sampling, *, n: int, seed: int) -> list[Response]:
@@ -115,7 +116,7 @@ class OpenAiSampler:
         extras = dict(self._extras)
         body = {
             "model": self._endpoint.model,
-            "messages": [{"role": "user", "content": prompt.instruction}],
+            "messages": messages_of(prompt.conversation),
             "n": n,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -168,7 +169,7 @@ class OpenAiSampler:
     def _check_prompt(self, ids: Any, prompt: Prompt) -> None:
         if self._tokens is None or not isinstance(ids, list) or not ids:
             return
-        if tuple(ids) != (own := self._tokens.prompt_ids(prompt.instruction)):
+        if tuple(ids) != (own := self._tokens.conversation_ids(prompt.conversation)):
             place = next((i for i, (a, b) in enumerate(zip(ids, own, strict=False)) if a != b), min(len(ids), len(own)))
             raise ValueError(
                 f"{self._chat.url} reads prompt {prompt.id!r} ({prompt.language}) as other tokens than "

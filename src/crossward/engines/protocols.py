@@ -8,10 +8,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+from crossward.core.judging import Answer, NoAnswer, Question
 from crossward.core.language import Identification
 from crossward.core.records import Prompt, Response, ResponseLogprob, SampledPrompt
+from crossward.core.spending import Spending
 
 Dtype = Literal["float32", "bfloat16"]
 Advance = Callable[[int], None]
@@ -30,6 +32,20 @@ class ModelSpec:
     device: str = "auto"
     revision: str | None = None
     trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VllmOptions:
+    """What vLLM may take: its share of each GPU's memory (all of weights, activations and cache), GPUs per model, the
+    cache's size on a CPU (GiB). `eager` compiles nothing: a quicker start and slower tokens; on a CPU always so.
+    `threads` on a CPU: None leaves it to vLLM, which binds a thread to every core but the one that schedules.
+    """
+
+    memory_share: float = 0.9
+    tensor_parallel_size: int = 1
+    cpu_cache_gib: float = 2.0
+    eager: bool = False
+    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +147,18 @@ class Kept(Protocol):
         ...
 
 
+class KeptRows(Protocol):
+    """What a judge said and was paid for, as rows by what was asked: kept from one process to the next."""
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The row kept under a key."""
+        ...
+
+    def put(self, key: str, row: dict[str, Any]) -> None:
+        """Keep a row at once."""
+        ...
+
+
 class Sampler(Protocol):
     def sample(
         self, prompts: Sequence[Prompt], sampling: Sampling, *, advance: Advance = no_progress
@@ -183,4 +211,22 @@ class LanguageIdentifier(Protocol):
 
     def identify(self, texts: Sequence[str]) -> list[Identification]:
         """The language of each text."""
+        ...
+
+
+class Judge(Protocol):
+    name: str
+    spending: Spending
+
+    @property
+    def stopped(self) -> str | None:
+        """Why questions were left unasked, in words; None where none were."""
+        ...
+
+    def ask(self, questions: Sequence[Question], *, advance: Advance = no_progress) -> list[Answer | NoAnswer]:
+        """Which of two answers is better, for every question, in their order; kept as they come."""
+        ...
+
+    def close(self) -> None:
+        """Give memory back; the judge is not used again."""
         ...

@@ -32,7 +32,7 @@ def sample_rows(
     """
     rows = []
     for index, prompt in enumerate(prompts):
-        ids = tokens.prompt_ids(prompt.instruction)
+        ids = tokens.conversation_ids(prompt.conversation)
         if limit is not None and len(ids) + sampling.max_new_tokens > limit:
             raise ValueError(
                 f"prompt {prompt.id!r} ({prompt.language}) is too long for {name}: {len(ids)} prompt + "

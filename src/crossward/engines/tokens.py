@@ -10,7 +10,7 @@ response's text cannot.
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -58,8 +58,15 @@ class ChatTokens:
 
     def prompt_ids(self, instruction: str) -> tuple[int, ...]:
         """The rendered template up to where the assistant begins to speak, with one BOS where the model expects one."""
-        rendered = self._render([{"role": "user", "content": instruction}], add_generation_prompt=True)
-        ids = self._encode(rendered)
+        return self.conversation_ids((instruction,))
+
+    def conversation_ids(self, turns: Sequence[str]) -> tuple[int, ...]:
+        """As prompt_ids, of a conversation: texts of user and assistant in turn, the user's first and last."""
+        return self.messages_ids(messages_of(turns))
+
+    def messages_ids(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+        """As prompt_ids, of messages with role and content, a system's among them where the template has it."""
+        ids = self._encode(self._render([dict(message) for message in messages], add_generation_prompt=True))
         bos = self._tokenizer.bos_token_id
         return (int(bos), *ids) if self._prepends_bos and isinstance(bos, int) else ids
 
@@ -172,6 +179,11 @@ class ChatTokens:
             f"{self.name} has no end of turn: its chat template puts no special token behind the assistant's words "
             "and it has no eos token; set eos_token or correct the template"
         )
+
+
+def messages_of(turns: Sequence[str]) -> list[dict[str, str]]:
+    """Texts of user and assistant in turn, the user's first, as templates and servers take them."""
+    return [{"role": "assistant" if place % 2 else "user", "content": text} for place, text in enumerate(turns)]
 
 
 def load_tokens(spec: ModelSpec) -> ChatTokens:

@@ -17,7 +17,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -33,7 +32,7 @@ from crossward.engines.models import (
     resolve_device,
     text_config,
 )
-from crossward.engines.protocols import Advance, ModelSpec, no_progress
+from crossward.engines.protocols import Advance, ModelSpec, VllmOptions, no_progress
 
 INSTALL = "vLLM is not installed: pip install 'crossward[vllm]'"
 # Waits until its standard input ends, as it does when the process that holds the other side is gone.
@@ -50,20 +49,6 @@ for pid in sys.argv[1:]:
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 # The head sizes of its attention on a CPU (vLLM 0.32).
 _CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VllmOptions:
-    """What vLLM may take: its share of each GPU's memory (all of weights, activations and cache), GPUs per model, the
-    cache's size on a CPU (GiB). `eager` compiles nothing: a quicker start and slower tokens; on a CPU always so.
-    `threads` on a CPU: None leaves it to vLLM, which binds a thread to every core but the one that schedules.
-    """
-
-    memory_share: float = 0.9
-    tensor_parallel_size: int = 1
-    cpu_cache_gib: float = 2.0
-    eager: bool = False
-    threads: int | None = None
 
 
 def vllm_problem(device: str) -> str | None:

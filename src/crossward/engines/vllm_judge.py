@@ -12,9 +12,9 @@ from crossward.core.judging import Answer, NoAnswer, Question, from_logprobs, qu
 from crossward.core.spending import Spending
 from crossward.engines.judgement_rows import answer_of, row_of
 from crossward.engines.models import model_fingerprint
-from crossward.engines.protocols import Advance, KeptRows, ModelSpec, no_progress
+from crossward.engines.protocols import Advance, KeptRows, ModelSpec, VllmOptions, no_progress
 from crossward.engines.tokens import load_tokens
-from crossward.engines.vllm_engine import VllmEngine, VllmOptions
+from crossward.engines.vllm_engine import VllmEngine
 
 LIKELIEST = 20  # vLLM's own limit
 MAX_TOKENS = 4  # a name, and what a judge may put around it

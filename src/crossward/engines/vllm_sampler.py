@@ -11,10 +11,10 @@ from typing import Any
 
 from crossward.core.records import Prompt, SampledPrompt
 from crossward.engines.models import resolve_device
-from crossward.engines.protocols import Advance, ModelSpec, Sampling, no_progress
+from crossward.engines.protocols import Advance, ModelSpec, Sampling, VllmOptions, no_progress
 from crossward.engines.sample_rows import SampleRow, grouped, response_of, sample_rows
 from crossward.engines.tokens import ChatTokens
-from crossward.engines.vllm_engine import VllmEngine, VllmOptions
+from crossward.engines.vllm_engine import VllmEngine
 
 
 class VllmSampler:

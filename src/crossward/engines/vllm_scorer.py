@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from crossward.core.records import ResponseLogprob
-from crossward.engines.protocols import Advance, Judged, ModelSpec, Work, no_progress
+from crossward.engines.protocols import Advance, Judged, ModelSpec, VllmOptions, Work, no_progress
 from crossward.engines.tokens import ChatTokens
-from crossward.engines.vllm_engine import VllmEngine, VllmOptions
+from crossward.engines.vllm_engine import VllmEngine
 
 # Tokens of one step: what bounds the logits in memory.
 STEP_TOKENS = 2048

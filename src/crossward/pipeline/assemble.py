@@ -20,9 +20,9 @@ from crossward.engines.protocols import (
     Scorer,
     Trainer,
     Training,
+    VllmOptions,
 )
 from crossward.engines.tokens import ChatTokens, compare_tokens, load_tokens
-from crossward.engines.vllm_engine import VllmOptions
 from crossward.pipeline.choose import endpoint_sampler, local_sampler, local_scorer, require_engine, resolved
 from crossward.pipeline.progress import Progress
 

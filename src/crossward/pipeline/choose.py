@@ -6,9 +6,9 @@ from pathlib import Path
 from crossward.engines.endpoint import Endpoint
 from crossward.engines.models import base_spec, max_positions, read_config
 from crossward.engines.openai_sampler import OpenAiSampler
-from crossward.engines.protocols import ModelSpec, Sampler, Scorer
+from crossward.engines.protocols import ModelSpec, Sampler, Scorer, VllmOptions
 from crossward.engines.tokens import ChatTokens, load_tokens
-from crossward.engines.vllm_engine import VllmOptions, refused_head_size, vllm_problem
+from crossward.engines.vllm_engine import refused_head_size, vllm_problem
 from crossward.pipeline.progress import Progress
 from crossward.store.answers import Answers
 

@@ -11,8 +11,6 @@ from crossward.core.diagnostics import WithinCorrelation, margins
 from crossward.core.length_control import LengthControl
 from crossward.core.pairing import Survey
 from crossward.core.records import PreferencePair, SampledPrompt, ScoredPrompt, Skipped
-from crossward.engines.protocols import LanguageIdentifier
-from crossward.pipeline.streams import windows
 
 
 class Mean:
@@ -113,38 +111,6 @@ def scored_counts(groups: Iterable[ScoredPrompt], *, n_sampled: int) -> dict[str
     for group in groups:
         tally.add(group)
     return tally.counts(n_sampled)
-
-
-def answer_counts(groups: Iterable[SampledPrompt], identifier: LanguageIdentifier | None) -> dict[str, Any]:
-    """Lengths of one language's answers and the languages they are written in.
-
-    `fidelity` is the share of answers in the language of their prompt among those whose language could be told.
-    """
-    prompts = answers = truncated = chars = right = 0
-    told = identifier is not None
-    named: Counter[str] = Counter()
-    for window in windows(groups):
-        texts = [(group.prompt.language, response.text) for group in window for response in group.responses]
-        prompts += len(window)
-        answers += len(texts)
-        truncated += sum(response.finish_reason == "length" for group in window for response in group.responses)
-        chars += sum(len(text) for _, text in texts)
-        if identifier is None or any(language in identifier.unsupported for language, _ in texts):
-            told = False
-            continue
-        found = identifier.identify([text for _, text in texts])
-        named.update(identified.language or "unsure" for identified in found)
-        right += sum(identified.language == language for identified, (language, _) in zip(found, texts, strict=True))
-    counts: dict[str, Any] = {
-        "prompts": prompts,
-        "answers": answers,
-        "truncated": truncated,
-        "mean_chars": round(chars / answers, 2) if answers else 0.0,
-    }
-    if not told:
-        return counts
-    sure = named.total() - named["unsure"]
-    return counts | {"identified_as": dict(sorted(named.items())), "fidelity": right / sure if sure else None}
 
 
 class PairTally:

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from crossward.core.diagnostics import accuracy, agreement, length_correlation, margins, token_profile
 from crossward.core.instructions import judged_under
+from crossward.core.preference_sets import JudgedPair, section_accuracies, subset_accuracies
 from crossward.core.records import ResponseLogprob, ScoredPrompt, ScoredResponse, View
 from crossward.engines.hf_scorer import HfScorer
 from crossward.engines.models import settle
@@ -28,6 +29,7 @@ Values = list[tuple[ResponseLogprob | None, ...]]  # of every group, of every re
 class _Judgement:
     """A group under one view, too long responses left out; `tokens` are (token log-ratios, ended) of each response."""
 
+    item: Labelled
     scored: ScoredPrompt
     truths: tuple[float, ...] | None
     tokens: tuple[tuple[tuple[float, ...], bool], ...]
@@ -39,21 +41,26 @@ def diagnose_file(
     policy: ModelSpec,
     reference: ModelSpec,
     views: Sequence[str],
+    english: Path | None = None,
     batch_tokens: int | None,
     progress: Progress,
 ) -> dict[str, Any]:
-    """What the reward of every view does on a file of groups or pairs, by language; plain numbers, ready for JSON."""
+    """What the reward of every view does on a file of groups or pairs, by language; plain numbers, ready for JSON.
+
+    `english`: where the English twins are, joined by id, if the rows do not hold them. A preference set (RewardBench,
+    M-RewardBench) gives accuracies by subset and section too.
+    """
     if wrong := [view for view in views if view not in get_args(View)]:
         raise ValueError(f"--view must be one of {', '.join(get_args(View))}, got {wrong[0]!r}")
     settle()
     chosen: list[View] = [view for view in get_args(View) if view in views]
-    labelled = read_labelled(input, twin_needed="crosslingual" in chosen)
+    labelled = read_labelled(input, twin_needed="crosslingual" in chosen, english=english)
     tokens = comparable_tokens(policy, reference)
     asked: dict[View, list[Judged]] = {view: [_judged(item, view, input) for item in labelled] for view in chosen}
     total = 2 * len(chosen) * sum(len(item.group.responses) for item in labelled)
     with progress.task("log-probabilities", total) as advance:
         by_policy, by_reference = (_values(spec, tokens, asked, batch_tokens, advance) for spec in (policy, reference))
-    languages = sorted({item.group.prompt.language for item in labelled})
+    languages = sorted({item.label for item in labelled})
     judged: dict[View, list[_Judgement]] = {
         view: [
             _judgement(item, view, group.instruction, ours, base, tokens)
@@ -71,9 +78,9 @@ def _language(
     judged: Mapping[View, Sequence[_Judgement]],
     noise: Mapping[View, Mapping[str, float]],
 ) -> dict[str, Any]:
-    own = [item.group for item in labelled if item.group.prompt.language == code]
+    own = [item.group for item in labelled if item.label == code]
     found: dict[View, list[_Judgement]] = {
-        view: [judgement for judgement in judgements if judgement.scored.prompt.language == code]
+        view: [judgement for judgement in judgements if judgement.item.label == code]
         for view, judgements in judged.items()
     }
     responses = sum(len(group.responses) for group in own)
@@ -102,6 +109,28 @@ def _view(judged: Sequence[_Judgement], responses: int, noise_margin: float | No
         "length_correlation": {unit: asdict(found) for unit, found in length_correlation(scored).items()},
         "margins": _as_dict(margins(spreads, noise_margin=noise_margin)),
         "profile": {name: asdict(part) for name, part in token_profile(item.tokens for item in judged).items()},
+        **_in_sets(judged),
+    }
+
+
+def _in_sets(judged: Sequence[_Judgement]) -> dict[str, Any]:
+    """Accuracies by subset and by section, where groups stand in subsets."""
+    pairs = [
+        JudgedPair(
+            cluster=found.scored.prompt.instruction,
+            subset=found.item.subset,
+            section=found.item.section,
+            rewards=[response.log_ratio for response in found.scored.responses],
+            truths=found.truths,
+        )
+        for found in judged
+        if found.item.subset is not None and found.truths is not None
+    ]
+    if not pairs:
+        return {}
+    return {
+        "sections": {name: asdict(found) for name, found in section_accuracies(pairs).items()},
+        "subsets": {name: asdict(found) for name, found in subset_accuracies(pairs).items()},
     }
 
 
@@ -168,6 +197,7 @@ def _judgement(
         ratios = tuple(a - b for a, b in zip(own.token_logprobs, other.token_logprobs, strict=True))
         profiles.append((ratios, bool(ids) and ids[-1] in tokens.stop_ids))
     return _Judgement(
+        item=item,
         scored=ScoredPrompt(prompt=item.group.prompt, view=view, judged_under=instruction, responses=tuple(responses)),
         truths=None if item.truths is None else tuple(item.truths[k] for k in kept),
         tokens=tuple(profiles),

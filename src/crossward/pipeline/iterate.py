@@ -13,6 +13,7 @@ from crossward.core.records import Prompt
 from crossward.core.seeds import derive_seed
 from crossward.pipeline import provenance, stages
 from crossward.pipeline.assemble import Engines, Model, checkpoint, rules_of, sampling_of, training_of
+from crossward.pipeline.guard import guard_english
 from crossward.pipeline.noise import noise_margins
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.prompts import evaluation_prompts, prompt_hashes, training_prompts
@@ -42,6 +43,7 @@ def run(config: Config, *, progress: Progress, redo: Sequence[str] = ()) -> RunD
             paired = make_pairs(here, t, policies, reference, prompts, engines, progress)
             policies.append(train(here, t, policies[-1], reference, paired, engines, progress))
             answer(here, policies[-1], held_out, engines, progress)
+            guard_english(directory, t, progress)
         write_report(directory, config)
     return directory
 

@@ -30,8 +30,8 @@ VerdictRow = tuple[Verdict, Mapping[str, Any]]
 class JudgeTally:
     """What a judge did with the comparisons of one model in one language.
 
-    Of `n`, `nulls` by reason have no verdict. `first` of `asked` questions were decided for the answer shown first (ties
-    half): half where the judge has no bias of position. `disagreed`: both orders asked, and each named another answer.
+    Of `n`, `nulls` by reason have no verdict. `first` of `asked` questions were decided for the answer shown first
+    (ties half): half where the judge has no bias of position. `disagreed`: each of both orders named another answer.
     """
 
     n: int = 0

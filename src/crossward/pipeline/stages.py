@@ -24,12 +24,14 @@ from crossward.engines.protocols import (
     Training,
     TrainingPair,
 )
-from crossward.pipeline.counts import PairTally, answer_counts, sampled_counts, scored_counts
+from crossward.pipeline.counts import PairTally, sampled_counts, scored_counts
+from crossward.pipeline.measures import reference_hashes, write_stage_measures
 from crossward.pipeline.noise import OpenScorer, measure_noise
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.streams import score_windows, survey, told_work
 from crossward.store import manifest, tables
 from crossward.store.manifest import StageManifest
+from crossward.store.reference_answers import ReferenceAnswers
 from crossward.store.run_dir import StageDir
 
 Prompts = Mapping[str, Sequence[Prompt]]
@@ -256,16 +258,18 @@ def evaluate(
     shard_size: int,
     settings: Mapping[str, Any],
     inputs: Inputs,
+    references: Mapping[str, ReferenceAnswers] | None = None,
     progress: Progress,
 ) -> StageManifest:
-    """Answers of one policy to held-out prompts, with their lengths and the language they are written in."""
+    """Answers of one policy to held-out prompts, and what they show by themselves (core/answer_measures.py)."""
 
     def work() -> Made:
         files = _write_samples(stage, prompts, open_sampler, sampling, shard_size, progress)
-        identifier = open_identifier()
-        counts = {language: answer_counts(stream_sampled(stage, language), identifier) for language in prompts}
-        return files, {"languages": counts}
+        answers = {language: stream_sampled(stage, language) for language in prompts}
+        measured, counts = write_stage_measures(stage, answers, open_identifier(), references or {})
+        return files + measured, {"languages": counts}
 
+    inputs = {**inputs, **reference_hashes(references or {})}
     return _run(stage, inputs, asdict(sampling) | {"shard_size": shard_size, **settings}, work)
 
 

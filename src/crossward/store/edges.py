@@ -106,7 +106,7 @@ def read_pairs(path: Path) -> list[PairRow]:
     Absent id: the line number; absent language: "und"; absent finish reason: "stop". A prompt that stands only inside
     chosen and rejected (their first message) is taken from there.
     """
-    return [_pair(row, f"{path}, line {number}", number) for number, row in read_json_lines(path)]
+    return [pair_of(row, f"{path}, line {number}", number) for number, row in read_json_lines(path)]
 
 
 def write_pairs(path: Path, pairs: Iterable[PreferencePair]) -> None:
@@ -262,7 +262,8 @@ def _pair_row(pair: PreferencePair) -> Row:
     return row
 
 
-def _pair(row: Row, where: str, number: int) -> PairRow:
+def pair_of(row: Row, where: str, number: int) -> PairRow:
+    """One row of a file of pairs; `where` names it in errors, `number` is its id where it has none."""
     asked: dict[str, str | None] = {}
     responses: dict[str, Response] = {}
     for side in ("chosen", "rejected"):
@@ -274,7 +275,7 @@ def _pair(row: Row, where: str, number: int) -> PairRow:
                 row.get(f"{side}_finish_reason", "stop"), FinishReason, f"{side}_finish_reason", where
             ),
         )
-    own = _question(row, where) if row.get("prompt") is not None else None
+    own = question_of(row, where) if row.get("prompt") is not None else None
     prompts = {prompt for prompt in (own, *asked.values()) if prompt is not None}
     if len(prompts) != 1:
         found = "none" if not prompts else f"{len(prompts)} different ones"
@@ -289,7 +290,7 @@ def _pair(row: Row, where: str, number: int) -> PairRow:
     )
 
 
-def _question(row: Row, where: str) -> str:
+def question_of(row: Row, where: str) -> str:
     """The instruction in "prompt": a text, or exactly one user message."""
     value = row["prompt"]
     if isinstance(value, str):

@@ -64,6 +64,14 @@ class StageDir:
         """<stage>/<language>.parquet"""
         return self.path / f"{safe_name(language)}.parquet"
 
+    def measures_file(self, language: str) -> Path:
+        """<stage>/measures/<language>.jsonl"""
+        return self.path / "measures" / f"{safe_name(language)}.jsonl"
+
+    def measured_languages(self) -> list[str]:
+        """The languages that have a `measures_file`, in order."""
+        return sorted(path.stem for path in (self.path / "measures").glob("*.jsonl") if not path.name.startswith("."))
+
     def shards(self) -> list[tuple[str, int, Path]]:
         """The shards that are there: language, index and path, in that order."""
         found = (

@@ -13,7 +13,7 @@ from typing import Any
 
 from crossward.core.verdicts import Verdict
 from crossward.store.files import write_text
-from crossward.store.json_fields import id_of, is_whole, shown, text_of
+from crossward.store.json_fields import id_of, shown, text_of
 from crossward.store.json_lines import Row, parse_json, read_file, read_json_lines, write_json_lines
 
 UNKNOWN_LANGUAGE = "und"  # ISO 639: undetermined
@@ -79,7 +79,7 @@ def _preference(value: Any, where: str) -> float | None:
 
 def _length(row: Row, field: str, where: str) -> int:
     value = row.get(field)
-    if not is_whole(value) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{where}: field {field!r} must be a number of characters, 0 or more, got {shown(value)}")
     return value
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from crossward.config import Config, parse
 from crossward.pipeline import provenance
+from crossward.pipeline.report.answers import answers_section
+from crossward.pipeline.report.guard import guard_section
 from crossward.pipeline.report.reward import reward_tables
 from crossward.pipeline.report.tables import cell, table
 from crossward.store import manifest
@@ -20,6 +22,7 @@ def write_report(directory: RunDir, config: Config) -> None:
         _headline(directory, config),
         *(_iteration(directory, t, config) for t in range(1, config.iterations + 1)),
         _evaluation(directory, config),
+        guard_section(directory, config.iterations),
         _times(directory, config),
         _provenance(directory),
     ]
@@ -135,20 +138,7 @@ def _evaluation(directory: RunDir, config: Config) -> str:
         *((f"π_{t}", directory.iteration(t)) for t in range(config.iterations + 1)),
     ]
     done = [(name, found) for name, here in policies if (found := _done(here.stage("evaluate"))) is not None]
-    if not done:
-        return ""
-    rows = [
-        [
-            name,
-            language,
-            *(counts.get(key) for key in ("answers", "mean_chars", "truncated", "fidelity", "identified_as")),
-        ]
-        for name, found in done
-        for language, counts in _languages(found)
-    ]
-    header = ["policy", "language", "answers", "mean characters", "truncated", "fidelity", "identified as"]
-    note = "Fidelity: share of answers in the language of their prompt, among those whose language could be told."
-    return "## Answers to held-out prompts\n\n" + table(header, rows) + "\n\n" + note
+    return answers_section(done)
 
 
 def _times(directory: RunDir, config: Config) -> str:

@@ -1,0 +1,26 @@
+"""The measures of answers, one line an answer: so that two policies can be compared without measuring again."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from crossward.core.answer_measures import AnswerMeasures
+from crossward.store.json_lines import read_json_lines, write_json_lines
+
+_FIELDS = {field.name for field in fields(AnswerMeasures)}
+
+
+def write_measures(path: Path, rows: Iterable[AnswerMeasures]) -> None:
+    """Write the measures of one language's answers, in their order."""
+    write_json_lines(path, (asdict(row) for row in rows))
+
+
+def read_measures(path: Path) -> list[AnswerMeasures]:
+    """Read them again. Raises ValueError for a line that holds other fields."""
+    rows: list[AnswerMeasures] = []
+    for number, row in read_json_lines(path):
+        if row.keys() != _FIELDS:
+            other = ", ".join(sorted(row.keys() ^ _FIELDS))
+            raise ValueError(f"{path}, line {number} holds no measures of an answer ({other}): delete it and run again")
+        rows.append(AnswerMeasures(**row))
+    return rows
