@@ -13,8 +13,9 @@ ROOMS = {
     "core": set(),
     "engines": {"core"},
     "store": {"core"},
-    "config": {"core"},
-    "pipeline": {"core", "engines", "store", "config"},
+    "config": {"core", "sections"},
+    "sections": {"core"},
+    "pipeline": {"core", "engines", "store", "config", "sections"},
     "tinyworld": {"core", "engines", "store", "config", "pipeline", "console"},
     "console": {"engines"},
     "cli": {

@@ -9,7 +9,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from crossward.config import Config, LoraSection, OpenAi, load
+from crossward.config import Config, load
+from crossward.sections import LoraSection, OpenAi
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
 

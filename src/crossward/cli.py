@@ -1,5 +1,6 @@
 """The command line: one short function a verb. Heavy imports happen inside, so that --help is quick."""
 
+import json
 import shlex
 import sys
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from crossward.cli_mt_bench import mt_bench
 from crossward.cli_options import Json, Overrides, Recipe, Run
 from crossward.cli_stages import pair, sample, score, train
 from crossward.cli_tasks import tasks
-from crossward.cli_winrate import winrate
+from crossward.cli_winrate import show_paper_table, winrate
 
 
 class _Guarded(TyperGroup):
@@ -62,11 +63,13 @@ def run(
     from crossward.pipeline.iterate import run as run_recipe
 
     directory = run_recipe(load(recipe, overrides or ()), progress=console.Terminal(), redo=redo or ())
+    if directory.evaluation.exists():
+        show_paper_table(json.loads(directory.evaluation.read_text(encoding="utf-8")))
     console.out.print(f"report: {directory.report}", markup=False)
 
 
 @app.command()
-def check(recipe: Recipe, overrides: Overrides = None, json: Json = False) -> None:
+def check(recipe: Recipe, overrides: Overrides = None, as_json: Json = False) -> None:
     """Say what is wrong with a recipe before anything is computed.
 
     Exit code 2 where something is.
@@ -79,7 +82,7 @@ def check(recipe: Recipe, overrides: Overrides = None, json: Json = False) -> No
     from crossward.pipeline.check import check as check_recipe
 
     findings = check_recipe(load(recipe, overrides or ()))
-    if json:
+    if as_json:
         console.show_json([asdict(finding) for finding in findings])
     else:
         console.show_table(

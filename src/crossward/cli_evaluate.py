@@ -7,7 +7,7 @@ import typer
 
 from crossward import console
 from crossward.cli_options import Device, Json, Precision, Trust
-from crossward.cli_winrate import Difficulty, Gamed, LengthControl, Resamples, show_rates
+from crossward.cli_winrate import Difficulty, Gamed, LengthControl, Resamples, show_paper_table, show_rates
 
 
 def evaluate(
@@ -107,8 +107,10 @@ def evaluate(
     if json:
         console.show_json(found.summary())
         return
+    summary = found.summary()
+    show_paper_table(summary)
     show_rates(found.rates)
-    show_judge(found.summary()["judge"])
+    show_judge(summary["judge"])
 
 
 def show_judge(rows: list[dict[str, Any]]) -> None:

@@ -53,6 +53,14 @@ def winrate(
         show_rates(found, differences=differences)
 
 
+def show_paper_table(found: dict[str, Any]) -> None:
+    """A model a row, a language two columns."""
+    from crossward.pipeline.report.winrates import paper_rows
+
+    header, rows = paper_rows(found)
+    console.show_table("win rates, %: length-controlled [95 %], raw ± SE", header, rows)
+
+
 def show_rates(found: WinRates, *, differences: bool = True) -> None:
     """Tables: rates by model and language, averages, and paired differences."""
     head = ["model", "language", "baseline", "judged", "null", "win rate", "SE", "LC win rate", "LC interval", "LC by"]

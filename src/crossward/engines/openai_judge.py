@@ -27,6 +27,7 @@ from crossward.engines.protocols import Advance, KeptRows, no_progress
 
 UNREADABLE_TRIES = 6  # answers that name no model before the question counts as null
 PROBE = 10  # answers with a letter and no log-probabilities, before the endpoint is taken to give none
+OPEN = 4  # questions a slot that are begun: some wait for another try while others are asked, but not all
 DEAD = 8  # questions that failed in a row before the server is taken to be gone
 TOP_LOGPROBS = 20  # OpenAI's and vLLM's largest; a server that takes fewer says so
 MAX_TOKENS = 4  # a name, and what a judge may put around it
@@ -87,8 +88,14 @@ class OpenAiJudge:
         """Connections have ended with each call."""
 
     async def _ask_all(self, questions: Sequence[Question], advance: Advance) -> list[Answer | NoAnswer]:
+        begun = asyncio.Semaphore(OPEN * self._endpoint.concurrency)
+
+        async def one(question: Question) -> Answer | NoAnswer:
+            async with begun:
+                return await self._answer(client, question, advance)
+
         async with self._chat.client() as client, asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._answer(client, question, advance)) for question in questions]
+            tasks = [group.create_task(one(question)) for question in questions]
         return [task.result() for task in tasks]
 
     async def _answer(self, client: Any, question: Question, advance: Advance) -> Answer | NoAnswer:

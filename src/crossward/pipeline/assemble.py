@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from crossward.config import Config, Decoding
+from crossward.config import Config
 from crossward.core.instructions import judged_under
 from crossward.core.pairing import PairingRules
 from crossward.core.records import Prompt
@@ -25,6 +25,7 @@ from crossward.engines.protocols import (
 from crossward.engines.tokens import ChatTokens, compare_tokens, load_tokens
 from crossward.pipeline.choose import endpoint_sampler, local_sampler, local_scorer, require_engine, resolved
 from crossward.pipeline.progress import Progress
+from crossward.sections import Decoding
 
 Prompts = Mapping[str, Sequence[Prompt]]
 OpenScorer = Callable[[], Scorer]

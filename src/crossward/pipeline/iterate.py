@@ -1,8 +1,9 @@
 """The method, top to bottom: read this first.
 
 Every iteration samples from the policy, scores the responses under the English twin of their prompt, pairs the best
-with the worst, trains the next policy, and answers held-out prompts with it. Each stage resumes by itself, so running
-the same recipe again continues where it stopped. Paper: Implicit Cross-Lingual Rewarding (arXiv 2503.04647), section 3.
+with the worst, trains the next policy, and answers held-out prompts with it, which a judge may compare with a
+baseline's. Each stage resumes by itself, so running the same recipe again continues where it stopped. Paper:
+Implicit Cross-Lingual Rewarding (arXiv 2503.04647), section 3.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from crossward.core.seeds import derive_seed
 from crossward.pipeline import provenance, stages
 from crossward.pipeline.assemble import Engines, Model, checkpoint, rules_of, sampling_of, training_of
 from crossward.pipeline.guard import guard_english
+from crossward.pipeline.judge_stage import Judging, english_preferences
+from crossward.pipeline.measures import read_references
 from crossward.pipeline.noise import noise_margins
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.prompts import evaluation_prompts, prompt_hashes, training_prompts
@@ -34,16 +37,21 @@ def run(config: Config, *, progress: Progress, redo: Sequence[str] = ()) -> RunD
         engines.require_comparable(policies[0], reference)
         prompts, held_out = training_prompts(config), evaluation_prompts(config)
         engines.require_room(policies[0], prompts, held_out)
+        judging = Judging.of(config, directory, tuple(held_out), progress)
         provenance.claim(directory, config, again)
 
         answer(directory.reference, reference, held_out, engines, progress)
         answer(directory.iteration(0), policies[0], held_out, engines, progress)
+        judging.judge("reference", directory.reference)
+        judging.judge("π_0", directory.iteration(0))
         for t in range(1, config.iterations + 1):
             here = directory.iteration(t)
             paired = make_pairs(here, t, policies, reference, prompts, engines, progress)
             policies.append(train(here, t, policies[-1], reference, paired, engines, progress))
             answer(here, policies[-1], held_out, engines, progress)
-            guard_english(directory, t, progress)
+            judging.judge(f"π_{t}", here)
+            guard_english(directory, t, progress, values_of=english_preferences)
+        judging.tabulate()
         write_report(directory, config)
     return directory
 
@@ -145,5 +153,6 @@ def answer(
         shard_size=config.shard_size,
         settings=engines.sample_engine("evaluate"),
         inputs={"policy": policy.fingerprint, **prompt_hashes(held_out)},
+        references=read_references(config.evaluate.reference_answers, held_out),
         progress=progress,
     )

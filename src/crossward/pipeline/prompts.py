@@ -2,8 +2,9 @@
 
 from dataclasses import asdict
 
-from crossward.config import Config, Prompts
+from crossward.config import Config
 from crossward.core.records import Prompt
+from crossward.sections import Prompts
 from crossward.store.manifest import content_hash
 from crossward.store.sources import Source, load_prompts
 

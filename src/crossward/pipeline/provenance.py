@@ -20,18 +20,25 @@ from crossward.store.run_dir import RunDir, Stage, StageDir
 
 PACKAGES = ("crossward", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "lingua-language-detector")
 # Keys that may change between two runs of the same folder: they move or extend the work, they do not alter it.
-FREE = ("runtime", "iterations", "run")
+_PATIENCE = ("base_url", "api_key_env", "concurrency", "timeout_s", "attempts", "prompt_price", "completion_price")
+FREE = (
+    *("runtime", "iterations", "run"),
+    *("evaluate.length_control", "evaluate.difficulty", "evaluate.gamed"),  # win rates are computed anew each time
+    *(f"evaluate.judge.{key}" for key in (*_PATIENCE, "max_cost", "max_tokens")),
+)
 # Every stage of an iteration is made from the one before; answers come from the policy that training made.
-CHAIN: tuple[Stage, ...] = ("sample", "score", "pair", "train", "evaluate")
+CHAIN: tuple[Stage, ...] = ("sample", "score", "pair", "train", "evaluate", "judge")
 # The stage that the keys of a section decide first; other keys (models, prompts, languages, seed) decide all of them.
-DECIDES: dict[str, Stage] = {
-    "sample": "sample",
-    "reward": "score",
-    "score": "score",
-    "compatibility": "score",
-    "pair": "pair",
-    "train": "train",
-    "evaluate": "evaluate",
+DECIDES: dict[str, tuple[Stage, ...]] = {
+    "sample": ("sample",),
+    "reward": ("score",),
+    "score": ("score",),
+    "compatibility": ("score",),
+    "pair": ("pair",),
+    "train": ("train",),
+    "evaluate": ("evaluate",),
+    "evaluate.judge": ("judge",),
+    "evaluate.baseline": ("judge",),
 }
 
 
@@ -78,8 +85,9 @@ def _begun(directory: RunDir) -> bool:
 
 
 def _stages_from(directory: RunDir, name: str, iterations: int) -> list[StageDir]:
-    """The stage called `name` and every later stage that is made from it; nothing is made from answers."""
-    answers = [directory.reference.stage("evaluate"), directory.iteration(0).stage("evaluate")]
+    """The stage called `name` and every later stage that is made from it; of answers only verdicts are made."""
+    folders = [directory.reference, directory.iteration(0)]
+    answers = [folder.stage(stage) for folder in folders for stage in ("evaluate", "judge")]
     chain = [
         directory.iteration(t).stage(stage)
         for t in range(1, max(iterations, *directory.iterations(), 1) + 1)
@@ -92,7 +100,13 @@ def _stages_from(directory: RunDir, name: str, iterations: int) -> list[StageDir
             f"--redo {name}: no such stage; "
             + (f"did you mean {near[0]}?" if near else f"stages are {', '.join(known)}")
         )
-    return [known[name]] if name.endswith("/evaluate") else chain[chain.index(known[name]) :]
+    if name.endswith("/judge"):
+        return [known[name]]
+    if name == directory.reference.stage("evaluate").title:  # it may be the baseline of all
+        return [known[name], *(stage for stage in known.values() if stage.name == "judge")]
+    if name.endswith("/evaluate"):
+        return [known[name], known[name.removesuffix("evaluate") + "judge"]]
+    return chain[chain.index(known[name]) :]
 
 
 def require_same_config(directory: RunDir, config: Config, again: Sequence[StageDir] = ()) -> None:
@@ -107,8 +121,8 @@ def require_same_config(directory: RunDir, config: Config, again: Sequence[Stage
     changed: list[str] = []
     hint = ""
     for key, text in _differences(read_config(directory), config.model_dump(mode="json")):
-        section = key.split(".")[0]
-        decided = (DECIDES[section],) if section in DECIDES else CHAIN
+        owner = next((name for name in _prefixes(key) if name in DECIDES or name in FREE), "")
+        decided = DECIDES.get(owner, CHAIN)
         kept = [
             stage.title
             for stage in _stages(directory)
@@ -116,14 +130,20 @@ def require_same_config(directory: RunDir, config: Config, again: Sequence[Stage
             and stage.title not in titles
             and (stage.inputs.exists() or stage.manifest.exists())
         ]
-        if section not in FREE and kept:
+        if owner not in FREE and kept:
             changed.append(text)
-            hint = hint or (f", or do {kept[0]} again with --redo" if section in DECIDES else "")
+            hint = hint or (f", or do {kept[0]} again with --redo" if owner in DECIDES else "")
     if changed:
         raise ValueError(
             f"{directory.root} belongs to another config: {'; '.join(changed)}: "
             f"choose another folder with run=FOLDER, change the recipe back{hint}"
         )
+
+
+def _prefixes(key: str) -> list[str]:
+    """`a.b.c`, `a.b`, `a`: the longest that is known says which stages a key decides."""
+    parts = key.split(".")
+    return [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
 
 
 def _differences(before: Any, after: Any, key: str = "") -> list[tuple[str, str]]:

@@ -57,7 +57,7 @@ def sample(
         files = _write_samples(stage, prompts, open_sampler, sampling, shard_size, progress)
         return files, {"languages": {language: sampled_counts(stream_sampled(stage, language)) for language in prompts}}
 
-    return _run(stage, inputs, asdict(sampling) | {"shard_size": shard_size, **settings}, work)
+    return run_stage(stage, inputs, asdict(sampling) | {"shard_size": shard_size, **settings}, work)
 
 
 def score(
@@ -120,7 +120,7 @@ def score(
             counts = {language: counts[language] | {"noise": floors[language]} for language in counts}
         return list(shards), {"languages": counts}
 
-    return _run(stage, inputs, {"view": view, "noise_sample": noise_sample, **settings}, work)
+    return run_stage(stage, inputs, {"view": view, "noise_sample": noise_sample, **settings}, work)
 
 
 def pair(
@@ -157,7 +157,7 @@ def pair(
         return files, {"languages": counts}
 
     applied = {} if margins is None else {"min_margin": dict(margins)}
-    return _run(stage, inputs, asdict(rules) | applied | dict(settings), work)
+    return run_stage(stage, inputs, asdict(rules) | applied | dict(settings), work)
 
 
 def with_margin(rules: PairingRules, margins: Mapping[str, float] | None, language: str) -> PairingRules:
@@ -212,7 +212,7 @@ def train(
             result = manifest.last_metrics(stage)
         return [path for path in stage.checkpoint.rglob("*") if path.is_file()], {"training": result}
 
-    return _run(stage, inputs, asdict(training), work)
+    return run_stage(stage, inputs, asdict(training), work)
 
 
 def with_reference(
@@ -270,7 +270,7 @@ def evaluate(
         return files + measured, {"languages": counts}
 
     inputs = {**inputs, **reference_hashes(references or {})}
-    return _run(stage, inputs, asdict(sampling) | {"shard_size": shard_size, **settings}, work)
+    return run_stage(stage, inputs, asdict(sampling) | {"shard_size": shard_size, **settings}, work)
 
 
 def stream_sampled(stage: StageDir, language: str) -> Iterator[SampledPrompt]:
@@ -303,7 +303,7 @@ def read_pairs(stage: StageDir) -> list[PreferencePair]:
     ]
 
 
-def _run(
+def run_stage(
     stage: StageDir,
     inputs: Inputs,
     settings: Mapping[str, Any],

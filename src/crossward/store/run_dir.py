@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-Stage = Literal["sample", "score", "pair", "train", "evaluate"]
+Stage = Literal["sample", "score", "pair", "train", "evaluate", "judge"]
 _PART = r"part-(\d{5,})\.parquet"
 
 
@@ -72,6 +72,14 @@ class StageDir:
         """The languages that have a `measures_file`, in order."""
         return sorted(path.stem for path in (self.path / "measures").glob("*.jsonl") if not path.name.startswith("."))
 
+    def verdicts_file(self, language: str) -> Path:
+        """judge/verdicts/<language>.jsonl"""
+        return self.path / "verdicts" / f"{safe_name(language)}.jsonl"
+
+    def verdict_files(self) -> list[Path]:
+        """The files made by `verdicts_file` that are there, in order of language."""
+        return sorted(self.path.glob("verdicts/*.jsonl"))
+
     def shards(self) -> list[tuple[str, int, Path]]:
         """The shards that are there: language, index and path, in that order."""
         found = (
@@ -122,6 +130,16 @@ class RunDir:
     @property
     def report(self) -> Path:
         return self.root / "report.md"
+
+    @property
+    def judgements(self) -> Path:
+        """Every answer of the judge, of all policies: what was paid for stays, whatever is done again."""
+        return self.root / "judgements.jsonl"
+
+    @property
+    def evaluation(self) -> Path:
+        """Win rates of all policies together."""
+        return self.root / "evaluation.json"
 
     @property
     def lock(self) -> Path:

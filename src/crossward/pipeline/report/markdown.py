@@ -6,10 +6,12 @@ from typing import Any
 
 from crossward.config import Config, parse
 from crossward.pipeline import provenance
+from crossward.pipeline.judge_stage import english_preferences
 from crossward.pipeline.report.answers import answers_section
 from crossward.pipeline.report.guard import guard_section
 from crossward.pipeline.report.reward import reward_tables
 from crossward.pipeline.report.tables import cell, table
+from crossward.pipeline.report.winrates import winrates_section
 from crossward.store import manifest
 from crossward.store.files import write_text
 from crossward.store.manifest import StageManifest
@@ -21,8 +23,9 @@ def write_report(directory: RunDir, config: Config) -> None:
     sections = [
         _headline(directory, config),
         *(_iteration(directory, t, config) for t in range(1, config.iterations + 1)),
+        winrates_section(directory, config.iterations),
         _evaluation(directory, config),
-        guard_section(directory, config.iterations),
+        guard_section(directory, config.iterations, values_of=english_preferences),
         _times(directory, config),
         _provenance(directory),
     ]
@@ -143,7 +146,8 @@ def _evaluation(directory: RunDir, config: Config) -> str:
 
 def _times(directory: RunDir, config: Config) -> str:
     stages = [directory.reference.stage("evaluate"), directory.iteration(0).stage("evaluate")]
-    names = ("sample", "score", "pair", "train", "evaluate")
+    stages += [directory.reference.stage("judge"), directory.iteration(0).stage("judge")]
+    names = ("sample", "score", "pair", "train", "evaluate", "judge")
     stages += [directory.iteration(t).stage(name) for t in range(1, config.iterations + 1) for name in names]
     rows = [[stage.title, found.seconds] for stage in stages if (found := _done(stage)) is not None]
     return "## Time per stage\n\n" + table(["stage", "seconds"], rows) if rows else ""

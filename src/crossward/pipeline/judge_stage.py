@@ -1,0 +1,260 @@
+"""Judging within a run: one policy's held-out answers against the baseline's, and the rates of all policies together.
+
+A stage of its own, beside evaluate: it costs money and has inputs of its own (judge, template, baseline), and answers
+must not be drawn again when they change. What the judge said is in the run's one journal, so a stage that is done again
+pays only for questions that are new.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from crossward.config import Config
+from crossward.core.judging import Comparison
+from crossward.core.spending import Budget
+from crossward.core.verdicts import Verdict
+from crossward.core.winrates import FEWEST, WinRates
+from crossward.engines.endpoint import Endpoint, completions_url, read_key, require_httpx
+from crossward.engines.protocols import ModelSpec, VllmOptions
+from crossward.pipeline.evaluate import LengthControl, require_finished, tell_estimate, told_spending
+from crossward.pipeline.judges import JudgeSettings, opened_judge, read_template
+from crossward.pipeline.judging import judge_comparisons
+from crossward.pipeline.progress import Progress
+from crossward.pipeline.stages import run_stage, stream_sampled
+from crossward.pipeline.winrates import as_summary, published_data, rates_of
+from crossward.store.files import write_text
+from crossward.store.manifest import StageManifest, content_hash, read
+from crossward.store.model_outputs import ModelOutput, ModelOutputs, joined, read_model_outputs
+from crossward.store.run_dir import IterationDir, RunDir, StageDir
+from crossward.store.verdict_file import read_verdicts, write_verdicts
+
+OWN_BASELINE = "reference"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judging:
+    """The judge of a run; `settings` None where the recipe names none. `baseline` is None for OWN_BASELINE."""
+
+    directory: RunDir
+    settings: JudgeSettings | None
+    baseline: Mapping[str, ModelOutputs] | None
+    languages: tuple[str, ...]
+    control: LengthControl
+    progress: Progress
+
+    @classmethod
+    def of(cls, config: Config, directory: RunDir, languages: tuple[str, ...], progress: Progress) -> "Judging":
+        """What a recipe says of it; raises ValueError for what would fail after hours (files, key, template)."""
+        section = config.evaluate
+        settings = None if section.judge is None else judge_settings(config)
+        outside = settings is not None and section.baseline is not None and section.baseline != OWN_BASELINE
+        return cls(
+            directory=directory,
+            settings=settings,
+            baseline=baseline_files(section.baseline or "", languages) if outside else None,
+            languages=languages,
+            control=LengthControl(
+                variant=section.length_control,
+                published=published_data(
+                    section.length_control,
+                    None if section.difficulty is None else Path(section.difficulty),
+                    None if section.gamed is None else Path(section.gamed),
+                )
+                if settings is not None
+                else None,
+                seed=config.seed,
+            ),
+            progress=progress,
+        )
+
+    def judge(self, name: str, here: IterationDir) -> None:
+        """Verdicts on the answers of one policy. The reference is not judged against itself."""
+        own = self.baseline is None
+        if self.settings is None or (own and here == self.directory.reference):
+            return
+        stage = self.directory.reference.stage("evaluate")
+        mine = {language: answers_of(stage, language, OWN_BASELINE) for language in self.languages} if own else {}
+        judge(
+            here,
+            name,
+            self.baseline or mine,
+            directory=self.directory,
+            settings=self.settings,
+            progress=self.progress,
+        )
+
+    def tabulate(self) -> WinRates | None:
+        """The win rates of all policies."""
+        return None if self.settings is None else tabulate(self.directory, self.control, self.progress)
+
+
+def judge_settings(config: Config) -> JudgeSettings:
+    """The judge that a recipe names. Raises ValueError where its key or its template is not there."""
+    section = config.evaluate.judge
+    assert section is not None
+    endpoint = checkpoint = None
+    if section.base_url is not None and section.model is not None:
+        endpoint = Endpoint(
+            base_url=section.base_url,
+            model=section.model,
+            api_key_env=section.api_key_env,
+            concurrency=section.concurrency,
+            timeout_s=section.timeout_s,
+            attempts=section.attempts,
+            first_pause_s=0.5,
+        )
+        completions_url(endpoint.base_url)
+        read_key(endpoint)
+        require_httpx()
+    if section.checkpoint is not None:
+        checkpoint = ModelSpec(path=section.checkpoint, dtype=section.dtype, device=config.runtime.device)
+    settings = JudgeSettings(
+        endpoint=endpoint,
+        checkpoint=checkpoint,
+        template=None if section.template is None else Path(section.template),
+        order=section.order,
+        seed=config.seed,
+        budget=Budget(
+            prompt_price=section.prompt_price,
+            completion_price=section.completion_price,
+            max_cost=section.max_cost,
+            max_tokens=section.max_tokens,
+        ),
+        vllm=VllmOptions(**config.runtime.vllm.model_dump(), threads=config.runtime.threads),
+    )
+    read_template(settings.template)
+    return settings
+
+
+def baseline_files(baseline: str, languages: tuple[str, ...]) -> dict[str, ModelOutputs]:
+    """The baseline's answers by language. Raises ValueError where a language has no file, or a file no name."""
+    found = {}
+    for language in languages:
+        path = Path(baseline.replace("{language}", language))
+        if not path.is_file():
+            raise ValueError(f"evaluate.baseline: {path} does not exist: the language {language!r} has no baseline")
+        outputs = read_model_outputs(path)
+        found[language] = outputs if outputs.generator else replace(outputs, generator="baseline")
+    return found
+
+
+def answers_of(stage: StageDir, language: str, name: str) -> ModelOutputs:
+    """The first answer of a policy to every held-out prompt."""
+    outputs = tuple(
+        ModelOutput(
+            id=group.prompt.id,
+            instruction=group.prompt.instruction,
+            output=group.responses[0].text,
+            generator=name,
+        )
+        for group in stream_sampled(stage, language)
+    )
+    return ModelOutputs(path=stage.path / language, outputs=outputs, generator=name)
+
+
+def judge(
+    here: IterationDir,
+    name: str,
+    baseline: Mapping[str, ModelOutputs],
+    *,
+    directory: RunDir,
+    settings: JudgeSettings,
+    progress: Progress,
+) -> StageManifest:
+    """Verdicts on one policy's answers in every language of the baseline; `name` is the policy's in tables."""
+    stage, answered = here.stage("judge"), read(here.stage("evaluate"))
+    assert answered is not None
+    template = read_template(settings.template)
+
+    def work() -> tuple[list[Path], dict[str, Any]]:
+        comparisons = [
+            comparison
+            for language, base in baseline.items()
+            for comparison in _comparisons(answers_of(here.stage("evaluate"), language, name), base, language)
+        ]
+        tell_estimate(comparisons, template, settings, progress)
+        with opened_judge(settings, directory.judgements, progress) as opened:
+            judged = judge_comparisons(
+                comparisons, opened, template, order=settings.order, seed=settings.seed, progress=progress
+            )
+            told_spending(opened, settings, progress)
+            require_finished(opened, judged)
+        for language in baseline:
+            rows = [(verdict, more) for verdict, more in judged.rows if verdict.language == language]
+            write_verdicts(stage.verdicts_file(language), rows)
+        counts = {language: tally.counts() for (language, _), tally in judged.tallies.items()}
+        return [stage.verdicts_file(language) for language in baseline], {"languages": counts}
+
+    hashes = {
+        f"baseline/{language}": content_hash([[output.key, output.output] for output in base.outputs])
+        for language, base in baseline.items()
+    }
+    asked = {
+        "judge": settings.name,
+        "template": content_hash([list(message) for message in template.messages]),
+        "order": settings.order,
+        "seed": settings.seed,
+    }
+    return run_stage(stage, {"answers": answered.digest, **hashes}, asked, work)
+
+
+def run_verdicts(directory: RunDir) -> list[Verdict]:
+    """The verdicts on every policy of a run that was judged."""
+    policies = [directory.reference, *(directory.iteration(t) for t in directory.iterations())]
+    stages = [here.stage("judge") for here in policies if read(here.stage("judge")) is not None]
+    return [verdict for stage in stages for path in stage.verdict_files() for verdict in read_verdicts(path)]
+
+
+def tabulate(directory: RunDir, control: LengthControl, progress: Progress) -> WinRates | None:
+    """The rates of all judged policies together, written to evaluation.json; None where none was judged."""
+    verdicts = run_verdicts(directory)
+    if not verdicts:
+        return None
+    variant = control.variant
+    judged: dict[tuple[str, str], int] = {}
+    for verdict in verdicts:
+        key = (verdict.language, verdict.model)
+        judged[key] = judged.get(key, 0) + (verdict.preference is not None)
+    if variant != "none" and min(judged.values()) < FEWEST:
+        progress.say(f"fewer than {FEWEST} usable verdicts in some language: no length-controlled win rates")
+        variant = "none"
+    found = rates_of(
+        verdicts,
+        variant=variant,
+        published=control.published if variant == "published" else None,
+        resamples=control.resamples,
+        seed=control.seed,
+        progress=progress,
+    )
+    write_text(directory.evaluation, json.dumps(as_summary(found), ensure_ascii=False, indent=1) + "\n")
+    return found
+
+
+def english_preferences(here: IterationDir) -> dict[str, dict[str, float]]:
+    """The English win rate of one policy by prompt, for the English guard; nothing where it was not judged."""
+    path = here.stage("judge").verdicts_file("en")
+    if not path.exists():
+        return {}
+    found = {verdict.id: verdict.preference for verdict in read_verdicts(path) if verdict.preference is not None}
+    return {"win rate": found} if found else {}
+
+
+def _comparisons(answers: ModelOutputs, base: ModelOutputs, language: str) -> list[Comparison]:
+    keys = {output.id for output in answers.outputs} | {output.instruction for output in answers.outputs}
+    asked = replace(base, outputs=tuple(output for output in base.outputs if output.key in keys))
+    rows, _ = joined(answers, asked)
+    assert base.generator is not None
+    return [
+        Comparison(
+            id=id,
+            language=language,
+            instruction=answer.instruction,
+            model=answer.generator or "",
+            baseline=base.generator,
+            model_answer=answer.output,
+            baseline_answer=other.output,
+        )
+        for id, answer, other in rows
+    ]
