@@ -9,13 +9,15 @@ import torch
 
 from crossward.config import load
 from crossward.core.records import Response
+from crossward.core.winrates import win_rates
 from crossward.engines.protocols import ModelSpec
 from crossward.engines.tokens import load_tokens
 from crossward.pipeline.progress import Silent
 from crossward.store import tables
 from crossward.store.run_dir import RunDir
+from crossward.store.verdict_file import read_verdicts
 from crossward.tinyworld.__main__ import main
-from crossward.tinyworld.judgement import GROUPS, accuracies, gain, golds_of, judge, policies_of, rank, win_shares
+from crossward.tinyworld.judgement import GROUPS, accuracies, golds_of, judge, policies_of, rank, win_shares
 from crossward.tinyworld.prepare import prepare
 from crossward.tinyworld.pretrain import Encoder, logprobs_of, new_model
 from crossward.tinyworld.vocabulary import LANGUAGES
@@ -82,22 +84,26 @@ def test_numbers_are_those_of_the_answers_on_disk(finished: Path):
         for response in group.responses
     ]
     assert len(answers) == len(LANGUAGES) * 6 * 3
+    golds = {name: golds_of(here) for name, here in policies_of(run).items()}
+    assert judged["π_I"].win_rate == judged["π_0"].gain == {}
     for name, languages in GROUPS.items():
         expected = fmean(gold(prompt, r.text) for prompt, r in answers if prompt.language in languages)
         assert judged["π_1"].gold[name].estimate == pytest.approx(expected)
-        assert judged["π_I"].win_rate[name].estimate == pytest.approx(0.5)
-        assert judged["π_0"].gain[name].estimate == 0
+        wins = win_shares(golds["π_1"], golds["π_I"])
+        expected = fmean(share for (language, _), share in wins.items() if language in languages)
+        assert judged["π_1"].win_rate[name].estimate == pytest.approx(expected)
         difference = judged["π_1"].win_rate[name].estimate - judged["π_0"].win_rate[name].estimate
         assert judged["π_1"].gain[name].estimate == pytest.approx(difference)
 
 
-def test_a_gain_is_minus_the_opposite_gain(finished: Path):
-    run = RunDir(finished / "run")
-    golds = {name: golds_of(here) for name, here in policies_of(run).items()}
-    one, two = (win_shares(golds[name], golds["π_I"]) for name in ("π_1", "π_2"))
-    there, back = gain(one, two, LANGUAGES), gain(two, one, LANGUAGES)
-    assert there.estimate == pytest.approx(-back.estimate)
-    assert there.low == pytest.approx(-back.high, abs=0.02)
+def test_golds_verdicts_are_a_file_that_winrate_reads(finished: Path, capsys: pytest.CaptureFixture[str]):
+    path = finished / "run" / "gold" / "verdicts.jsonl"
+    verdicts = read_verdicts(path)
+    assert len(verdicts) == 3 * len(LANGUAGES) * 6
+    rates = {(rate.model, rate.language): rate for rate in win_rates(verdicts, variant="none", resamples=20).rates}
+    judged = {policy.name: policy for policy in judge(policies_of(RunDir(finished / "run")))}
+    for (model, language), rate in rates.items():
+        assert judged[model].win_rate[language].estimate == pytest.approx(rate.win_rate / 100)
 
 
 def test_both_views_are_the_same_in_english_and_differ_elsewhere(finished: Path):

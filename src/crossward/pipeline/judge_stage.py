@@ -16,7 +16,7 @@ from crossward.core.judging import Comparison
 from crossward.core.spending import Budget
 from crossward.core.verdicts import Verdict
 from crossward.core.winrates import FEWEST, WinRates
-from crossward.engines.endpoint import Endpoint, completions_url, read_key, require_httpx
+from crossward.engines.endpoint import Endpoint
 from crossward.engines.protocols import ModelSpec, VllmOptions
 from crossward.pipeline.evaluate import LengthControl, require_finished, tell_estimate, told_spending
 from crossward.pipeline.judges import JudgeSettings, opened_judge, read_template
@@ -105,9 +105,6 @@ def judge_settings(config: Config) -> JudgeSettings:
             attempts=section.attempts,
             first_pause_s=0.5,
         )
-        completions_url(endpoint.base_url)
-        read_key(endpoint)
-        require_httpx()
     if section.checkpoint is not None:
         checkpoint = ModelSpec(path=section.checkpoint, dtype=section.dtype, device=config.runtime.device)
     settings = JudgeSettings(

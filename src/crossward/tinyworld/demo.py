@@ -12,11 +12,13 @@ from crossward.core.intervals import Interval
 from crossward.core.records import View
 from crossward.pipeline.iterate import run
 from crossward.store.files import write_text
+from crossward.store.verdict_file import write_verdicts
 from crossward.tinyworld.judgement import (
     GROUPS,
     NON_ENGLISH,
     PolicyJudgement,
     accuracies,
+    gold_verdicts,
     judge,
     policies_of,
     rank,
@@ -40,14 +42,18 @@ def demo(recipe: Path, overrides: Sequence[str] = (), *, preset: PresetName = "d
     terminal = console.Terminal()
     prepare(Path(config.models.policy).parent, preset=preset, seed=config.seed, progress=terminal)
     directory = run(config, progress=terminal)
-    judged = judge(policies_of(directory))
+    policies = policies_of(directory)
+    judged = judge(policies)
+    verdicts = directory.root / "gold" / "verdicts.jsonl"
+    write_verdicts(verdicts, ((verdict, {"judge": "gold"}) for verdict in gold_verdicts(policies)))
     rows = table(judged, accuracies(rank(config, directory, terminal)))
     title = f"Tiny world, seed {config.seed}: held-out requests, sampled answers, 95 % intervals over requests"
     header = ["", *GROUPS]
     gold_report = directory.report.with_name("gold.md")
     write_text(gold_report, markdown(title, header, rows, judged))
     console.show_table(title, header, [[row[0], *(cell.replace(" [", "\n[") for cell in row[1:])] for row in rows])
-    for line in [*conclusion(judged), f"report: {directory.report}   gold, feature by feature: {gold_report}"]:
+    where = f"report: {directory.report}   gold, feature by feature: {gold_report}   as a judge's verdicts: {verdicts}"
+    for line in [*conclusion(judged), where]:
         console.out.print(line, markup=False)
 
 

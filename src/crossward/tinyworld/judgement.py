@@ -6,19 +6,15 @@ languages at once), because answers to one request resemble each other.
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from statistics import fmean
 
 from crossward.config import Config
-from crossward.core.intervals import (
-    Interval,
-    clustered_mean,
-    clustered_ratio,
-    paired_differences,
-    ranked_pairs,
-    win_share,
-)
+from crossward.core.comparisons import AVERAGE
+from crossward.core.intervals import Interval, clustered_mean, clustered_ratio, ranked_pairs, win_share
 from crossward.core.records import SampledPrompt, View
+from crossward.core.verdicts import Verdict
+from crossward.core.winrates import win_rates
 from crossward.pipeline.assemble import Engines
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.stages import read_sampled
@@ -28,6 +24,7 @@ from crossward.tinyworld.vocabulary import LANGUAGES
 from crossward.tinyworld.world import Features, features, gold
 
 NON_ENGLISH = "non-English"
+RESAMPLES = 2000
 GROUPS: dict[str, tuple[str, ...]] = {
     **{language: (language,) for language in LANGUAGES},
     NON_ENGLISH: tuple(language for language in LANGUAGES if language != "en"),
@@ -40,8 +37,8 @@ Ranked = dict[Key, tuple[float, int]]  # pairs of answers that a reward ranks as
 class PolicyJudgement:
     """One policy on the held-out requests, by language and non-English together.
 
-    `gold` is the mean gold of its answers (0 to 1), `win_rate` their share of wins against π_I's (0 to 1), `gain` the
-    difference of win rate from π_0's, paired by request.
+    `gold` is the mean gold of its answers (0 to 1), `win_rate` their share of wins over π_I (0 to 1; π_I has none),
+    `gain` the difference of win rate from π_0's, paired by request (π_I and π_0 have none).
     """
 
     name: str
@@ -59,31 +56,88 @@ def policies_of(run: RunDir) -> dict[str, IterationDir]:
 def judge(policies: Mapping[str, IterationDir]) -> list[PolicyJudgement]:
     """Gold and win rate of the answers of several policies; π_I and π_0 must be among them."""
     golds = {name: golds_of(here) for name, here in policies.items()}
-    shares = {name: win_shares(found, golds["π_I"]) for name, found in golds.items()}
+    wins = _win_rates(gold_verdicts(policies))
     return [
         PolicyJudgement(
             name=name,
             gold={g: clustered_mean(_of(golds[name], languages)) for g, languages in GROUPS.items()},
-            win_rate={g: clustered_mean(_by_request(shares[name], languages)) for g, languages in GROUPS.items()},
-            gain={g: gain(shares[name], shares["π_0"], languages) for g, languages in GROUPS.items()},
+            win_rate={} if name == "π_I" else wins.rates[name],
+            gain=wins.gains.get(name, {}),
             features=mean_features(here),
         )
         for name, here in policies.items()
     ]
 
 
+def gold_verdicts(policies: Mapping[str, IterationDir]) -> list[Verdict]:
+    """Gold as one more judge: of every policy but π_I, one verdict a request, in its files' form.
+
+    A request has several sampled answers: the preference is the share of all their comparisons with π_I's that are won
+    (ties half), the lengths are means.
+    """
+    answers = {
+        name: {(language, group.prompt.id): group for language in LANGUAGES for group in _answers(here, language)}
+        for name, here in policies.items()
+    }
+    golds = {name: golds_of(here) for name, here in policies.items()}
+    shares = {name: win_shares(found, golds["π_I"]) for name, found in golds.items()}
+    return [
+        Verdict(
+            id=key[1],
+            language=key[0],
+            model=name,
+            baseline="π_I",
+            preference=share,
+            model_length=_mean_length(answers[name][key]),
+            baseline_length=_mean_length(answers["π_I"][key]),
+        )
+        for name, found in shares.items()
+        if name != "π_I"
+        for key, share in found.items()
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wins:
+    """By policy and group of languages, 0 to 1: win rates, and gains over π_0."""
+
+    rates: dict[str, dict[str, Interval]]
+    gains: dict[str, dict[str, Interval]]
+
+
+def _win_rates(verdicts: Sequence[Verdict]) -> _Wins:
+    """core.winrates over the verdicts; requests are what is resampled, in all their languages at once."""
+    found = win_rates(verdicts, variant="none", resamples=RESAMPLES)
+    others = win_rates([v for v in verdicts if v.language != "en"], variant="none", resamples=RESAMPLES)
+    rates: dict[str, dict[str, Interval]] = {}
+    for rate in found.rates:
+        assert rate.win_rate_se is not None
+        spread = 1.96 * rate.win_rate_se
+        rates.setdefault(rate.model, {})[rate.language] = _share(
+            rate.win_rate, (rate.win_rate - spread, rate.win_rate + spread)
+        )
+    for mean in others.averages:
+        rates[mean.model][NON_ENGLISH] = _share(mean.win_rate, mean.win_rate_interval)
+    gains: dict[str, dict[str, Interval]] = {}
+    over_start = [apart for apart in found.differences if apart.language != AVERAGE]
+    over_start += [replace(apart, language=NON_ENGLISH) for apart in others.differences if apart.language == AVERAGE]
+    for apart in over_start:
+        if apart.other == "π_0":
+            gains.setdefault(apart.model, {})[apart.language] = _share(apart.win_rate, apart.win_rate_interval)
+    return _Wins(rates=rates, gains=gains)
+
+
+def _share(percent: float, bounds: tuple[float, float]) -> Interval:
+    return Interval(estimate=percent / 100, low=bounds[0] / 100, high=bounds[1] / 100)
+
+
+def _mean_length(group: SampledPrompt) -> int:
+    return round(fmean(len(response.text) for response in group.responses))
+
+
 def win_shares(ours: Mapping[Key, Sequence[float]], baseline: Mapping[Key, Sequence[float]]) -> dict[Key, float]:
     """Share of wins of each prompt's answers over the baseline's to the same prompt."""
     return {key: win_share(scores, baseline[key]) for key, scores in ours.items()}
-
-
-def gain(ours: Mapping[Key, float], theirs: Mapping[Key, float], languages: Sequence[str]) -> Interval:
-    """Mean difference of two policies' win shares, paired by prompt."""
-    differences = paired_differences(
-        {"\t".join(key): value for key, value in ours.items() if key[0] in languages},
-        {"\t".join(key): value for key, value in theirs.items() if key[0] in languages},
-    )
-    return clustered_mean((key.split("\t")[1], value) for key, value in differences)
 
 
 def accuracies(ranked: Mapping[View, Ranked]) -> dict[View, dict[str, Interval]]:
@@ -136,10 +190,6 @@ def _answers(here: IterationDir, language: str) -> list[SampledPrompt]:
 
 def _of(golds: Mapping[Key, Sequence[float]], languages: Sequence[str]) -> list[tuple[str, float]]:
     return [(id, value) for (language, id), values in golds.items() if language in languages for value in values]
-
-
-def _by_request(shares: Mapping[Key, float], languages: Sequence[str]) -> list[tuple[str, float]]:
-    return [(id, value) for (language, id), value in shares.items() if language in languages]
 
 
 def mean_features(here: IterationDir) -> dict[str, dict[str, float]]:

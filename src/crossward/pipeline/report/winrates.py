@@ -9,8 +9,8 @@ from crossward.store import manifest
 from crossward.store.run_dir import RunDir
 
 NOTE = (
-    "Percent against {baselines}; LC: length-controlled ({variants}), with its 95 % interval over instructions; WR: raw, "
-    "± its standard error. Instructions without a usable verdict are in no win rate: see the judge's table."
+    "Percent against {baselines}; LC: length-controlled ({variants}), with its 95 % interval over instructions; WR: "
+    "raw, ± its standard error. Instructions without a usable verdict are in no win rate: see the judge's table."
 )
 
 
@@ -54,9 +54,9 @@ def winrates_section(directory: RunDir, iterations: int) -> str:
             )
         )
     if judged := _judge_rows(directory, iterations):
-        head = ["policy", "language", "comparisons", "null", "why", "first shown preferred", "letters only", "disagreed"]
+        head = ["policy", "language", "comparisons", "null", "why", "first shown preferred", "letters only"]
         parts += [
-            table(head, judged),
+            table([*head, "disagreed"], judged),
             "First shown preferred: half where the judge has no bias of position; asked in both orders, disagreed is "
             "the share of comparisons in which either order names another answer.",
         ]
