@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from crossward.config import Config, load
-from crossward.sections import LoraSection, OpenAi
+from crossward.sections import Judge, LoraSection, OpenAi
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
 
@@ -40,7 +40,7 @@ def test_one_recipe_holds_every_key_with_its_default():
     assert set(_keys(said)) == set(_keys(load(path).model_dump()))
 
 
-@pytest.mark.parametrize("section", [LoraSection, OpenAi])
+@pytest.mark.parametrize("section", [LoraSection, OpenAi, Judge])
 def test_sections_that_are_left_out_by_default_are_commented_elsewhere(section: type[BaseModel]):
     (path,) = (path for path in RECIPES if path.stem == "one-gpu-lora")
     text = path.read_text(encoding="utf-8")

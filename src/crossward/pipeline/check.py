@@ -11,6 +11,8 @@ from crossward.core.records import Prompt
 from crossward.pipeline import provenance
 from crossward.pipeline.assemble import Engines, Model, Prompts
 from crossward.pipeline.choose import require_engine
+from crossward.pipeline.judge_stage import Judging
+from crossward.pipeline.progress import Silent
 from crossward.pipeline.prompts import evaluation_prompts, training_prompts
 from crossward.store.run_dir import RunDir
 
@@ -31,6 +33,7 @@ def check(config: Config) -> list[Finding]:
     _languages(config, findings)
     _models(config, prompts, held_out, findings)
     _engines(config, findings)
+    _judge(config, held_out, findings)
     _run_folder(config, findings)
     order = {"ok": 0, "warning": 1, "error": 2}
     return sorted(findings, key=lambda finding: order[finding.level])
@@ -114,6 +117,25 @@ def _engines(config: Config, findings: list[Finding]) -> None:
     for stage in ("sample", "evaluate"):
         _attempt(findings, f"engine of {stage}", lambda stage=stage: engines.require_sample_engine(stage))
     _attempt(findings, "engine of score", lambda: require_engine(config.score.engine, config.runtime.device))
+
+
+def _judge(config: Config, held_out: Prompts, findings: list[Finding]) -> None:
+    """Who judges, whether key, template and baseline are there, and how many questions that makes."""
+    if config.evaluate.judge is None:
+        return
+
+    def look() -> str:
+        judging = Judging.of(config, RunDir(Path(config.run)), tuple(held_out), Silent())
+        assert judging.settings is not None
+        policies = config.iterations + 1 + (judging.baseline is not None)
+        orders = 2 if judging.settings.order == "both" else 1
+        n = policies * orders * sum(len(group) for group in held_out.values())
+        return (
+            f"{judging.settings.name}: {n} questions for {policies} policies; tokens and money: "
+            "crossward evaluate --estimate, on answers that you have"
+        )
+
+    _attempt(findings, "judge", look)
 
 
 def _run_folder(config: Config, findings: list[Finding]) -> None:
