@@ -1,6 +1,7 @@
 """From verdicts to rates: reads what the variant needs, fits, and says in words what a figure cannot say."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from crossward.core.published_winrates import PublishedData
 from crossward.core.verdicts import Verdict
 from crossward.core.winrates import RESAMPLES, Variant, WinRates, n_fits, win_rates
+from crossward.engines.protocols import no_progress
 from crossward.pipeline.progress import Progress
 from crossward.store.difficulty_file import read_published
 from crossward.store.verdict_file import read_verdicts
@@ -59,7 +61,8 @@ def rates_of(
     progress: Progress,
 ) -> WinRates:
     """core.winrates.win_rates with progress, and what should be known of its figures told in lines."""
-    with progress.task("win rates: fits", n_fits(verdicts, variant)) as advance:
+    total = n_fits(verdicts, variant)
+    with progress.task("win rates: fits", total) if total else nullcontext(no_progress) as advance:
         found = win_rates(
             verdicts, variant=variant, published=published, resamples=resamples, seed=seed, advance=advance
         )
