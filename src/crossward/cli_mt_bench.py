@@ -64,13 +64,13 @@ def mt_bench(
     patience: Any = {"concurrency": concurrency, "timeout_s": timeout, "attempts": attempts}
     asked = None
     if policy or base_url or model or api_key_env or engine != "auto":
-        from crossward.pipeline.choose import endpoint_of, resolved
+        from crossward.pipeline.choose import endpoint_of
 
         spec = ModelSpec(path=policy or "", dtype=dtype, device=device, trust_remote_code=trust_remote_code)
         served = endpoint_of(engine, base_url, model, api_key_env, **patience)
         asked = AskedPolicy(
             spec=spec if policy else None,
-            engine=resolved(engine, spec),
+            engine=engine,
             endpoint=served,
             batch_rows=batch_rows,
             max_new_tokens=max_new_tokens,

@@ -5,7 +5,7 @@ import pytest
 
 from crossward.core.joint_fit import SD_BIAS, SD_SHARED, SD_STRENGTH, JointModel, joint_rates
 
-M, I = 4, 300  # noqa: E741
+M, I, Q = 4, 300, 2  # noqa: E741
 SLOPE_SD = 0.4
 
 
@@ -21,24 +21,28 @@ def world(seed: int = 0):
     return y, lengths, truth
 
 
+def covariates() -> np.ndarray:
+    return np.random.default_rng(5).normal(size=(Q, I))
+
+
 def model() -> JointModel:
     y, lengths, _ = world()
-    return JointModel(y, np.tanh(lengths / 800))
+    return JointModel(y, np.tanh(lengths / 800), covariates())
 
 
 def objective(m: JointModel, theta, weights, centres) -> float:
     """The penalised log-likelihood, straight from the formulas."""
     nodes, masses = np.polynomial.hermite_e.hermegauss(11)
     judged = m.x != 0
-    mean = np.where(judged, m.x, 0).sum(axis=0) / np.maximum(judged.sum(axis=0), 1)
-    shared = mean - mean.mean()
-    eta = (theta[:M, None] + theta[M : 2 * M, None] * m.x + theta[-2] * shared)[:, None]
+    eta = (theta[:M, None] + theta[M : 2 * M, None] * m.x + theta[2 * M + 1 : -1] @ m.q)[:, None]
     eta = eta + np.exp(theta[-1]) * nodes[:, None]  # [M, K, I]
     terms = ((m.y[:, None] * eta - np.logaddexp(0, eta)) * judged[:, None]).sum(axis=0)
     found = float(np.log(((masses / masses.sum())[:, None] * np.exp(terms)).sum(axis=0)) @ weights)
     found -= (theta[:M] ** 2).sum() / (2 * SD_STRENGTH**2)
     found -= ((theta[M : 2 * M] - theta[2 * M] - centres[:M]) ** 2).sum() / (2 * SLOPE_SD**2)
-    found -= (theta[2 * M] - centres[M]) ** 2 / (2 * SD_BIAS**2) + theta[-2] ** 2 / (2 * SD_SHARED**2)
+    found -= (theta[2 * M] - centres[M]) ** 2 / (2 * SD_BIAS**2) + (theta[2 * M + 1 : -1] ** 2).sum() / (
+        2 * SD_SHARED**2
+    )
     return found + theta[-1] - np.exp(theta[-1])
 
 
@@ -49,7 +53,7 @@ def numeric(function, theta, h: float = 1e-5):
 
 def test_gradient_and_curvature_are_those_of_the_likelihood():
     m, draw = model(), np.random.default_rng(1)
-    theta = np.concatenate([draw.normal(-1, 0.5, M), draw.normal(-1, 0.5, M + 1), [0.3, -0.2]])
+    theta = np.concatenate([draw.normal(-1, 0.5, M), draw.normal(-1, 0.5, M + 1), [0.3, 0.4, -0.2]])
     weights = draw.multinomial(I, np.full(I, 1 / I)).astype(float)
     centres = draw.normal(0, 0.3, M + 1)
     gradient = m.gradient(theta, weights, SLOPE_SD, centres)
@@ -73,7 +77,7 @@ def test_refits_are_what_a_fit_from_anywhere_finds():
     found = m.fit()
     for _ in range(5):
         weights, centres = draw.multinomial(I, np.full(I, 1 / I)).astype(float), draw.normal(0, 0.3, M + 1)
-        exact = m.solve(np.zeros(2 * M + 3), weights, found.slope_sd, centres)
+        exact = m.solve(np.zeros(2 * M + Q + 2), weights, found.slope_sd, centres)
         quick = m.resample(found, weights, centres)
         assert m.length_free(quick, weights) == pytest.approx(m.length_free(exact, weights), abs=2e-4)
 
@@ -83,10 +87,9 @@ def test_weights_are_copies():
     x = np.tanh(lengths / 800)
     twice = np.concatenate([np.arange(I), np.arange(40)])
     weights = np.bincount(twice, minlength=I).astype(float)
-    one, other = JointModel(y, x), JointModel(y[:, twice], x[:, twice])
+    q = covariates()
+    one, other = JointModel(y, x, q), JointModel(y[:, twice], x[:, twice], q[:, twice])
     theta, none = one.fit().theta, np.zeros(M + 1)
-    shift = other._shared[:I] - one._shared  # q is centred over its own rows: give both the same
-    other._shared = other._shared - np.concatenate([shift, shift[:40]])
     assert one.gradient(theta, weights, SLOPE_SD, none) == pytest.approx(
         other.gradient(theta, np.ones(len(twice)), SLOPE_SD, none)
     )
@@ -98,7 +101,7 @@ def test_the_truth_is_within_the_intervals():
     for seed in range(6):
         y, lengths, truth = world(seed)
         weights = np.random.default_rng(seed).multinomial(I, np.full(I, 1 / I), size=100).astype(float)
-        rates, refits = joint_rates(y, lengths, weights, seed=seed)
+        rates, refits = joint_rates(y, 4000 - lengths, np.full((M, I), 4000.0), weights, seed=seed)
         low, high = np.quantile(refits, (0.025, 0.975), axis=0)
         held += list((low <= truth) & (truth <= high))
         assert np.abs(rates - truth).max() < 0.12
@@ -109,9 +112,10 @@ def test_extremes_stay_finite():
     y = np.stack([np.zeros(40), np.ones(40), np.full(40, np.nan)])
     y[2, :5] = 0.5
     lengths = np.stack([np.full(40, 5000.0), np.full(40, -5000.0), np.arange(40.0)])
-    rates, refits = joint_rates(y, lengths, np.ones((3, 40)), seed=0)
+    base = np.full((3, 40), 6000.0)
+    rates, refits = joint_rates(y, base - lengths, base, np.ones((3, 40)), seed=0)
     assert np.isfinite(refits).all()
     assert rates[0] < 0.2
     assert rates[1] > 0.8
-    alone, _ = joint_rates(y[:1], lengths[:1] * 0, np.ones((3, 40)), seed=0)
+    alone, _ = joint_rates(y[:1], base[:1], base[:1], np.ones((3, 40)), seed=0)
     assert 0 <= alone[0] < 0.02

@@ -42,7 +42,8 @@ def rated(request: Request, before: int) -> Reply:
 
 
 def endpoint_at(server: ChatServer, **changes: Any) -> Endpoint:
-    return replace(Endpoint(base_url=server.base_url, model="judge", attempts=3, first_pause_s=0.01), **changes)
+    judge = Endpoint(base_url=server.base_url, model="judge", concurrency=4, attempts=3, first_pause_s=0.01)
+    return replace(judge, **changes)
 
 
 def grade(server: ChatServer, path: Path, asked: list[ToGrade], grading: Grading = GRADING, **changes: Any) -> Any:

@@ -59,7 +59,7 @@ def expected(n: int) -> list[float]:
 
 
 def test_every_question_gets_its_own_answer_and_is_kept(tmp_path: Path):
-    with chat_server(fair) as server:
+    with chat_server(lambda request, before: replace(named(request), delay_s=0.1)) as server:
         bench = Bench(tmp_path, server, api_key_env="CROSSWARD_TEST_KEY")
         assert shares(bench.ask(questions(9))) == expected(9)
         assert (sum(bench.seen), server.busiest, len(server.requests)) == (9, 4, 9)

@@ -81,7 +81,7 @@ def graded(folder: Path, server: ChatServer, output: Path, **changes: Any) -> di
         "files": files_in(folder),
         "answers": str(folder / "a" / "{language}.jsonl"),
         "policy": None,
-        "judge": Endpoint(base_url=server.base_url, model="J", attempts=4, first_pause_s=0.01),
+        "judge": Endpoint(base_url=server.base_url, model="J", concurrency=4, attempts=4, first_pause_s=0.01),
         "grading": Grading(max_tokens=64, tries=3),
         "progress": Silent(),
     }

@@ -91,7 +91,10 @@ def chat_server(answer: Answer = obliging) -> Iterator[ChatServer]:
             with suppress(ConnectionError):  # the client gave up, as it was meant to
                 super().handle()
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128  # else many connections at once are reset
+
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     served = ChatServer(base_url=f"http://127.0.0.1:{server.server_address[1]}/v1")
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -64,5 +64,5 @@ def arguments(folder: Path, base_url: str, output: Path, *more: object) -> list[
     return [
         "mt-bench", "--questions", folder / "q" / "{language}.jsonl", "--references", folder / "r" / "{language}.jsonl",
         "--language", "en", "--language", "es", "--judge-base-url", base_url, "--judge-model", "J",
-        "--output", output, *more,
+        "--output", output, "--concurrency", 4, *more,
     ]  # fmt: skip

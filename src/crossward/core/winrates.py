@@ -144,12 +144,13 @@ def _fit_language(members: Sequence[Judged], weights: Array, seed: int) -> None:
 
     places = np.unique(np.concatenate([found.places for found in members]))
     preferences = np.full((len(members), len(places)), np.nan)
-    lengths = np.full(preferences.shape, np.nan)
+    own, base = np.full(preferences.shape, np.nan), np.full(preferences.shape, np.nan)
     for row, found in enumerate(members):
         columns = np.searchsorted(places, found.places)
         preferences[row, columns] = found.preference
-        lengths[row, columns] = [v.baseline_length - v.model_length for v in found.verdicts]
-    rates, replicates = joint_rates(preferences, lengths, weights[:, places], seed=seed)
+        own[row, columns] = [v.model_length for v in found.verdicts]
+        base[row, columns] = [v.baseline_length for v in found.verdicts]
+    rates, replicates = joint_rates(preferences, own, base, weights[:, places], seed=seed)
     for row, found in enumerate(members):
         found.lc, found.replicates = float(rates[row]), replicates[:, row]
 

@@ -72,6 +72,7 @@ class ChatEndpoint:
         self._told_at = -TELL_EVERY_S
         self._untold = 0
         self._closed_until = 0.0
+        self._asking = 0  # calls of `until` that go on
         self._failed_since = 0  # requests without a usable answer since the last usable one
         self._turn = asyncio.Semaphore(endpoint.concurrency)
         self._httpx = require_httpx()
@@ -87,6 +88,13 @@ class ChatEndpoint:
 
         Raises GaveUp after the endpoint's attempts, `kept` saying in it what is not lost.
         """
+        self._asking += 1
+        try:
+            return await self._until(ask, name, kept)
+        finally:
+            self._asking -= 1
+
+    async def _until(self, ask: Callable[[], Awaitable[Answer]], name: str, kept: str) -> Answer:
         failures = busy = 0
         while True:
             while (wait := self._closed_until - monotonic()) > 0:
@@ -150,13 +158,13 @@ class ChatEndpoint:
         return text.replace(self._key, "[key]") if self._key else text
 
     def _pause(self, busy: int, wait_s: float | None) -> float:
-        """What the server asks for; else twice as long each time that it was busy, or that every slot failed in turn.
+        """What the server asks for; else twice as long each time that it was busy, or that all who ask failed in turn.
 
         With jitter, so that not all come back at once.
         """
         if wait_s is not None:
             return min(wait_s, LONGEST_WAIT_ASKED_S)
-        rounds = max(busy - 1, (self._failed_since - 1) // self.endpoint.concurrency, 0)
+        rounds = max(busy - 1, (self._failed_since - 1) // max(self.endpoint.concurrency, self._asking), 0)
         longest = min(self.endpoint.first_pause_s * 2.0 ** min(rounds, 60), LONGEST_PAUSE_S)
         return longest * random.uniform(0.5, 1.0)
 

@@ -58,13 +58,13 @@ def mt_bench(
     with KeyedLines(output / "ratings.journal.jsonl") as journal:
         if journal.damaged:
             progress.say(f"{journal.path}: {journal.damaged} damaged lines passed over; their ratings are asked again")
+        rater = MtBenchJudge(judge, grading, kept=journal, say=progress.say)  # first: a wrong key is told before hours
         if answers is not None:
             answered = given_answers(questions, answers, progress)
         else:
             assert policy is not None
             answered = ask_policy(questions, policy, kept=output / "answers.kept.jsonl", progress=progress)
             _write_answers(output, answered, policy.name)
-        rater = MtBenchJudge(judge, grading, kept=journal, say=progress.say)
         ratings, graded = _grade(questions, answered, wording, rater, progress)
         mt_bench_files.write_ratings(
             output / "ratings.jsonl", ratings, [found.text for found in graded], judge=judge.model

@@ -22,7 +22,10 @@ WINDOW = 32  # questions that are answered together, and lost together where a p
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskedPolicy:
-    """Who answers: a checkpoint, or a server (`spec` is then what it serves, if that is at hand)."""
+    """Who answers: a checkpoint, or a server (`spec` is then what it serves, if that is at hand).
+
+    `engine` is auto, transformers, vllm or openai.
+    """
 
     spec: ModelSpec | None
     engine: str
@@ -132,16 +135,17 @@ def _sampler(policy: AskedPolicy, kept: Path, progress: Progress) -> Sampler:
     # Imported late: answers that are there are graded without torch.
     from crossward.engines.models import model_fingerprint
     from crossward.engines.tokens import load_tokens
-    from crossward.pipeline.choose import endpoint_sampler, local_sampler
+    from crossward.pipeline.choose import endpoint_sampler, local_sampler, resolved
 
     if policy.endpoint is not None:
         return endpoint_sampler(policy.endpoint, policy.spec, answers=kept, progress=progress)
     spec = policy.spec
     if spec is None:
         raise ValueError("name the model to grade with --policy, a server with --engine openai, or --answers")
+    engine = resolved(policy.engine, spec)
     return KeptSampler(
-        lambda: local_sampler(policy.engine, spec, load_tokens(spec), batch_rows=policy.batch_rows),
+        lambda: local_sampler(engine, spec, load_tokens(spec), batch_rows=policy.batch_rows),
         Answers(kept),
-        origin=[model_fingerprint(spec), spec.dtype, spec.device, policy.engine, policy.batch_rows],
+        origin=[model_fingerprint(spec), spec.dtype, spec.device, engine, policy.batch_rows],
         window=WINDOW,
     )
