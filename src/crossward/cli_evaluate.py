@@ -115,8 +115,9 @@ def evaluate(
 
 def show_judge(rows: list[dict[str, Any]]) -> None:
     """What the judge did: nulls by reason, and its bias of position."""
-    head = ["model", "language", "asked", "null", "why", "first shown preferred", "letters only", "orders disagreed"]
-    keys = ("model", "language", "n", "n_null", "nulls", "first_shown_preferred", "letters_only", "orders_disagreed")
+    head = ["model", "language", "asked", "null", "why", "first shown preferred", "names' mass", "letters", "disagreed"]
+    keys = ("model", "language", "n", "n_null", "nulls", "first_shown_preferred", "named_mass", "letters_only")
+    keys = (*keys, "orders_disagreed")
     console.show_table("the judge", head, [[row[key] for key in keys] for row in rows])
 
 

@@ -206,10 +206,10 @@ def test_a_budget_stops_and_the_next_run_goes_on(tmp_path: Path):
 
 
 def test_a_deadline_lets_what_is_on_its_way_arrive(tmp_path: Path):
-    slow: Answer = lambda request, before: replace(named(request), delay_s=0.3)  # noqa: E731
+    slow: Answer = lambda request, before: replace(named(request), delay_s=1.5)  # noqa: E731
     with chat_server(slow) as server:
         bench = Bench(tmp_path, server)
-        found = bench.ask(questions(20), deadline_s=0.1)
+        found = bench.ask(questions(20), deadline_s=1.0)
         assert bench.judge.stopped == "the deadline has passed"
         assert sum(isinstance(answer, Verdict) for answer in found) == len(server.requests) == 4
     assert len((tmp_path / "judgements.jsonl").read_text().splitlines()) == 4

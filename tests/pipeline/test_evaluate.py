@@ -142,6 +142,8 @@ def test_the_judges_bias_of_position_is_told(files: Path, crossward: Run):
     with chat_server(always_first) as server:
         done = crossward(*words(files, server, "--json"))
     assert {row["first_shown_preferred"] for row in json.loads(done.out)["judge"]} == {1.0}
+    assert json.loads(done.out)["judge"][0]["named_mass"] == pytest.approx(0.9546, abs=1e-4)  # e^-0.1 + e^-3
+    assert "one (es): the judge prefers the answer shown first in 100% of questions" in told(done)
 
 
 def test_equal_answers_are_a_draw_without_a_question(files: Path, crossward: Run):

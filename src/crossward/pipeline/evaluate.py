@@ -18,7 +18,7 @@ from crossward.core.published_winrates import PublishedData
 from crossward.core.winrates import FEWEST, RESAMPLES, Variant, WinRates
 from crossward.engines.protocols import Judge
 from crossward.pipeline.judges import JudgeSettings, opened_judge, read_template
-from crossward.pipeline.judging import Judged, estimate, judge_comparisons, questions_of
+from crossward.pipeline.judging import Judged, estimate, judge_comparisons, questions_of, remarks
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.winrates import as_summary, rates_of
 from crossward.store.files import write_text
@@ -133,6 +133,8 @@ def evaluate_files(
         )
         spent = told_spending(judge, settings, progress)
         require_finished(judge, judged)
+    for line in remarks(judged):
+        progress.say(line)
     write_verdicts(output / "verdicts.jsonl", judged.rows)
     write_all_annotations(output / "annotations", comparisons, judged, judge.name)
     variant = control.variant

@@ -20,7 +20,7 @@ from crossward.engines.endpoint import Endpoint
 from crossward.engines.protocols import ModelSpec, VllmOptions
 from crossward.pipeline.evaluate import LengthControl, require_finished, tell_estimate, told_spending
 from crossward.pipeline.judges import JudgeSettings, opened_judge, read_template
-from crossward.pipeline.judging import judge_comparisons
+from crossward.pipeline.judging import judge_comparisons, remarks
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.stages import run_stage, stream_sampled
 from crossward.pipeline.winrates import as_summary, published_data, rates_of
@@ -178,6 +178,8 @@ def judge(
             )
             told_spending(opened, settings, progress)
             require_finished(opened, judged)
+        for line in remarks(judged):
+            progress.say(line)
         for language in baseline:
             rows = [(verdict, more) for verdict, more in judged.rows if verdict.language == language]
             write_verdicts(stage.verdicts_file(language), rows)

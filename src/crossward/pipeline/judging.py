@@ -23,6 +23,9 @@ from crossward.core.verdicts import Verdict
 from crossward.engines.protocols import Judge
 from crossward.pipeline.progress import Progress
 
+MANY = 20  # questions before a share of them is told as a bias
+LEAST_FIRST = 0.25  # shares of first-shown answers from here to 1 minus it are not told
+LEAST_MASS = 0.5
 VerdictRow = tuple[Verdict, Mapping[str, Any]]
 
 
@@ -31,13 +34,15 @@ class JudgeTally:
     """What a judge did with the comparisons of one model in one language.
 
     Of `n`, `nulls` by reason have no verdict. `first` of `asked` questions were decided for the answer shown first
-    (ties half): half where the judge has no bias of position. `disagreed`: each of both orders named another answer.
+    (ties half): half where the judge has no bias of position. `mass` sums the probability of both names, near
+    1 where the judge does what it is asked. `disagreed`: each of both orders named another answer.
     """
 
     n: int = 0
     nulls: Counter[str] = field(default_factory=Counter)
     asked: int = 0
     first: float = 0.0
+    mass: float = 0.0
     letters: int = 0
     equal: int = 0
     both: int = 0
@@ -50,6 +55,7 @@ class JudgeTally:
             "n_null": sum(self.nulls.values()),
             "nulls": dict(sorted(self.nulls.items())),
             "first_shown_preferred": round(self.first / self.asked, 4) if self.asked else None,
+            "named_mass": round(self.mass / (self.asked - self.letters), 4) if self.asked > self.letters else None,
             "letters_only": self.letters,
             "equal_answers": self.equal,
             "orders_disagreed": round(self.disagreed / self.both, 4) if self.both else None,
@@ -120,6 +126,26 @@ def judge_comparisons(
     return Judged(rows=tuple(rows), tallies=tallies)
 
 
+def remarks(judged: Judged) -> list[str]:
+    """What a reader must know of the judge: a bias of position, and answers that hardly name a model."""
+    lines = []
+    for (language, model), tally in judged.tallies.items():
+        found = tally.counts()
+        first, mass = found["first_shown_preferred"], found["named_mass"]
+        if first is not None and tally.asked >= MANY and not LEAST_FIRST <= first <= 1 - LEAST_FIRST:
+            which = "first" if first > 0.5 else "second"
+            lines.append(
+                f"{model} ({language}): the judge prefers the answer shown {which} in {max(first, 1 - first):.0%} of "
+                "questions, which a drawn order cancels on average only: ask in both orders, or another judge"
+            )
+        if mass is not None and mass < LEAST_MASS:
+            lines.append(
+                f"{model} ({language}): the judge names a model with probability {mass:.2f} only: it does not do what "
+                "the template asks"
+            )
+    return lines
+
+
 def _combined(given: Mapping[bool, Answer | NoAnswer], tally: JudgeTally) -> tuple[float | None, dict[str, Any]]:
     """The preference for the model of one comparison, and what it is made of. One missing order makes it null."""
     tally.n += 1
@@ -131,6 +157,7 @@ def _combined(given: Mapping[bool, Answer | NoAnswer], tally: JudgeTally) -> tup
         tally.asked += 1
         tally.first += 0.5 if answer.second_better == 0.5 else float(answer.second_better < 0.5)
         tally.letters += answer.source == "letter"
+        tally.mass += (answer.first or 0.0) + (answer.second or 0.0)
     missing = [answer for answer in given.values() if isinstance(answer, NoAnswer)]
     if missing:
         tally.nulls[missing[0].reason] += 1

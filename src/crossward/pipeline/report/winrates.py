@@ -54,11 +54,11 @@ def winrates_section(directory: RunDir, iterations: int) -> str:
             )
         )
     if judged := _judge_rows(directory, iterations):
-        head = ["policy", "language", "comparisons", "null", "why", "first shown preferred", "letters only"]
+        head = ["policy", "language", "comparisons", "null", "why", "first shown preferred", "names' mass", "letters"]
         parts += [
             table([*head, "disagreed"], judged),
-            "First shown preferred: half where the judge has no bias of position; asked in both orders, disagreed is "
-            "the share of comparisons in which either order names another answer.",
+            "First shown preferred: half where the judge has no bias of position. Names' mass: how probable it is that "
+            "the judge names a model at all. Disagreed: asked in both orders, each names another answer.",
         ]
     return "\n\n".join(parts)
 
@@ -105,7 +105,7 @@ def _difference(apart: Mapping[str, Any]) -> list[object]:
 def _judge_rows(directory: RunDir, iterations: int) -> list[list[object]]:
     policies = [("reference", directory.reference)]
     policies += [(f"π_{t}", directory.iteration(t)) for t in range(iterations + 1)]
-    keys = ("n", "n_null", "nulls", "first_shown_preferred", "letters_only", "orders_disagreed")
+    keys = ("n", "n_null", "nulls", "first_shown_preferred", "named_mass", "letters_only", "orders_disagreed")
     return [
         [name, language, *(counts[key] for key in keys)]
         for name, here in policies
