@@ -120,6 +120,7 @@ def test_without_a_rating_other_seeds_are_tried_then_it_is_null_and_the_next_run
         seeds = [request["seed"] for request in server.requests if request["messages"][0]["content"] == "grade 1"]
         assert seeds == [derive_seed(7, "es", "81", 2, draw) % 2**31 for draw in range(3)]
     assert [item.value for item in graded] == [1.5, None, 3.5]
+    assert path.read_bytes().count(b"\n") == 2, "what is no rating is not kept"
     assert graded[1].reason == "asked 3 times: its rating '15' is outside 1 to 10"
     assert (graded[1].text, graded[1].tokens) == ("Rating: [[15]]", 333)
     with chat_server(rated) as server:

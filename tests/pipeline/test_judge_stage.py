@@ -14,6 +14,7 @@ from crossward.pipeline.iterate import run
 from crossward.pipeline.progress import Silent
 from crossward.pipeline.stages import read_sampled
 from crossward.store import manifest
+from crossward.store.model_outputs import read_model_outputs
 from crossward.store.run_dir import RunDir
 from crossward.store.verdict_file import read_verdicts
 
@@ -70,6 +71,13 @@ def test_every_policy_is_judged_against_the_references_own_answers(tmp_path: Pat
                 ours, base = (answers[name][verdict.id].responses[0].text for name in ("ours", "base"))
                 assert (verdict.model, verdict.baseline) == (policy, "reference")
                 assert (verdict.model_length, verdict.baseline_length) == (len(ours), len(base))
+    outputs = read_model_outputs(directory.iteration(1).stage("evaluate").outputs_file("es"))
+    assert outputs.generator == "run/iteration-1"
+    assert {o.id: len(o.output) for o in outputs.outputs} == {
+        v.id: v.model_length for v in read_verdicts(directory.iteration(1).stage("judge").verdicts_file("es"))
+    }
+    annotations = directory.iteration(1).stage("judge").annotations / "π_1.es.json"
+    assert {(v.id, v.model) for v in read_verdicts(annotations)} == {("p0", "π_1"), ("p1", "π_1")}
     report = directory.report.read_text(encoding="utf-8")
     assert "## Win rates" in report
     assert "| model | en WR | es WR | average WR |" in report

@@ -57,8 +57,8 @@ def test_numbers_and_stages_out_of_range_are_refused():
         RUN.iteration(-1)
     with pytest.raises(ValueError, match="shard index must be 0 or more"):
         RUN.iteration(1).stage("score").shard("es", -1)
-    with pytest.raises(ValueError, match="unknown stage 'judge'"):
-        RUN.iteration(1).stage("judge")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="unknown stage 'verdict'"):
+        RUN.iteration(1).stage("verdict")  # pyright: ignore[reportArgumentType]
 
 
 def test_shards_are_listed_by_language_and_number_without_temporaries(tmp_path):

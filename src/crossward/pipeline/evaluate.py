@@ -216,8 +216,10 @@ def require_room_for_names(comparisons: Sequence[Comparison]) -> None:
         safe_name(name.replace("/", "_"))
 
 
-def write_all_annotations(folder: Path, comparisons: Sequence[Comparison], judged: Judged, judge_name: str) -> None:
-    """alpaca_eval's annotations.json of every model and language: output_1 is the baseline's, preferences 1 to 2."""
+def write_all_annotations(
+    folder: Path, comparisons: Sequence[Comparison], judged: Judged, judge_name: str
+) -> list[Path]:
+    """alpaca_eval's annotations.json by model and language: output_1 is the baseline's, preferences are 1 to 2."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for comparison, (verdict, _) in zip(comparisons, judged.rows, strict=True):
         name = f"{comparison.model.replace('/', '_')}.{comparison.language}.json"
@@ -235,3 +237,4 @@ def write_all_annotations(folder: Path, comparisons: Sequence[Comparison], judge
         )
     for name, rows in groups.items():
         write_annotations(folder / name, rows)
+    return [folder / name for name in groups]

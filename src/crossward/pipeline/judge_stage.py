@@ -18,15 +18,22 @@ from crossward.core.verdicts import Verdict
 from crossward.core.winrates import FEWEST, WinRates
 from crossward.engines.endpoint import Endpoint
 from crossward.engines.protocols import ModelSpec, VllmOptions
-from crossward.pipeline.evaluate import LengthControl, require_finished, tell_estimate, told_spending
+from crossward.pipeline.evaluate import (
+    LengthControl,
+    require_finished,
+    tell_estimate,
+    told_spending,
+    write_all_annotations,
+)
 from crossward.pipeline.judges import JudgeSettings, opened_judge, read_template
 from crossward.pipeline.judging import judge_comparisons, remarks
+from crossward.pipeline.outputs import first_answer
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.stages import run_stage, stream_sampled
 from crossward.pipeline.winrates import as_summary, published_data, rates_of
 from crossward.store.files import write_text
 from crossward.store.manifest import StageManifest, content_hash, read
-from crossward.store.model_outputs import ModelOutput, ModelOutputs, joined, read_model_outputs
+from crossward.store.model_outputs import ModelOutputs, joined, read_model_outputs
 from crossward.store.run_dir import IterationDir, RunDir, StageDir
 from crossward.store.verdict_file import read_verdicts, write_verdicts
 
@@ -139,15 +146,7 @@ def baseline_files(baseline: str, languages: tuple[str, ...]) -> dict[str, Model
 
 def answers_of(stage: StageDir, language: str, name: str) -> ModelOutputs:
     """The first answer of a policy to every held-out prompt."""
-    outputs = tuple(
-        ModelOutput(
-            id=group.prompt.id,
-            instruction=group.prompt.instruction,
-            output=group.responses[0].text,
-            generator=name,
-        )
-        for group in stream_sampled(stage, language)
-    )
+    outputs = tuple(first_answer(group, name) for group in stream_sampled(stage, language))
     return ModelOutputs(path=stage.path / language, outputs=outputs, generator=name)
 
 
@@ -183,8 +182,9 @@ def judge(
         for language in baseline:
             rows = [(verdict, more) for verdict, more in judged.rows if verdict.language == language]
             write_verdicts(stage.verdicts_file(language), rows)
+        written = write_all_annotations(stage.annotations, comparisons, judged, opened.name)
         counts = {language: tally.counts() for (language, _), tally in judged.tallies.items()}
-        return [stage.verdicts_file(language) for language in baseline], {"languages": counts}
+        return written + [stage.verdicts_file(language) for language in baseline], {"languages": counts}
 
     hashes = {
         f"baseline/{language}": content_hash([[output.key, output.output] for output in base.outputs])

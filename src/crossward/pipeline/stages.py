@@ -27,6 +27,7 @@ from crossward.engines.protocols import (
 from crossward.pipeline.counts import PairTally, sampled_counts, scored_counts
 from crossward.pipeline.measures import reference_hashes, write_stage_measures
 from crossward.pipeline.noise import OpenScorer, measure_noise
+from crossward.pipeline.outputs import write_outputs
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.streams import score_windows, survey, told_work
 from crossward.store import manifest, tables
@@ -267,7 +268,8 @@ def evaluate(
         files = _write_samples(stage, prompts, open_sampler, sampling, shard_size, progress)
         answers = {language: stream_sampled(stage, language) for language in prompts}
         measured, counts = write_stage_measures(stage, answers, open_identifier(), references or {})
-        return files + measured, {"languages": counts}
+        outputs = write_outputs(stage, {language: stream_sampled(stage, language) for language in prompts})
+        return files + measured + outputs, {"languages": counts}
 
     inputs = {**inputs, **reference_hashes(references or {})}
     return run_stage(stage, inputs, asdict(sampling) | {"shard_size": shard_size, **settings}, work)

@@ -72,6 +72,15 @@ class StageDir:
         """The languages that have a `measures_file`, in order."""
         return sorted(path.stem for path in (self.path / "measures").glob("*.jsonl") if not path.name.startswith("."))
 
+    def outputs_file(self, language: str) -> Path:
+        """evaluate/model_outputs/<language>.json, as alpaca_eval reads them"""
+        return self.path / "model_outputs" / f"{safe_name(language)}.json"
+
+    @property
+    def annotations(self) -> Path:
+        """judge/annotations/, as alpaca_eval writes them"""
+        return self.path / "annotations"
+
     def verdicts_file(self, language: str) -> Path:
         """judge/verdicts/<language>.jsonl"""
         return self.path / "verdicts" / f"{safe_name(language)}.jsonl"
