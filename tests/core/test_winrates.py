@@ -126,6 +126,17 @@ def test_the_order_of_the_verdicts_changes_nothing(variant: Variant):
     assert run(again, variant) == run(rows, variant)
 
 
+def test_ids_that_are_no_numbers_take_the_difficulties_order():
+    rows, data = made(), files()
+    named = [replace(row, id=f"q{row.id}") for row in random.Random(2).sample(rows, len(rows))]
+    renamed = replace(data, difficulty={f"q{id}": value for id, value in data.difficulty.items()})
+    found, plain = (
+        win_rates(each, variant="published", published=files, resamples=10, differences=False).rates
+        for each, files in ((named, renamed), (rows, data))
+    )
+    assert [rate.lc_win_rate for rate in found] == [rate.lc_win_rate for rate in plain]
+
+
 @pytest.mark.parametrize("variant", ["joint", "minimal", "none"])
 def test_swapping_model_and_baseline_turns_every_rate_round(variant: Variant):
     rows = [row for row in made() if row.model == "two"]

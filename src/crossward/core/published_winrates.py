@@ -55,17 +55,25 @@ def published_fit(
 ) -> PublishedFit:
     """The published estimate of one model in one language; `minimal` where `data` is None.
 
-    The order of the rows decides the folds: callers give them in the order of the instruction set. `resampled` [b, n]
-    counts the rows of each resample of a bootstrap. Raises ValueError where an id has no difficulty.
+    The order of the rows decides the folds: the difficulties' own, else as given. `resampled` [b, n] counts the rows of
+    each resample of a bootstrap. Raises ValueError where an id has no difficulty.
     """
     import numpy as np
 
+    if data is not None:
+        _require_difficulties(verdicts, data)
+        rank = {id: place for place, id in enumerate(data.difficulty)}
+        order = sorted(range(len(verdicts)), key=lambda i: rank[verdicts[i].id])
+        verdicts = [verdicts[i] for i in order]
+        resampled = None if resampled is None else resampled[:, order]
     y = np.array([np.nan if v.preference is None else v.preference for v in verdicts])
     lengths = np.array([v.baseline_length - v.model_length for v in verdicts], dtype=float)
     deviation = lengths.std(ddof=1)
     x = np.tanh(lengths / deviation) if deviation > 0 else np.zeros_like(lengths)
     ones = np.ones((len(y), 1))
-    free = ones if data is None else np.column_stack([_difficulties(verdicts, data), ones])  # [n, 1 or 2]
+    free = ones  # [n, 1 or 2]
+    if data is not None:
+        free = np.column_stack([[data.difficulty[v.id] for v in verdicts], ones])
     rows = np.column_stack([x, free])
     known = np.isfinite(y)
     features, labels, weights = rows[known], y[known], np.ones(int(known.sum()))
@@ -89,9 +97,7 @@ def published_fit(
     )
 
 
-def _difficulties(verdicts: Sequence[Verdict], data: PublishedData) -> Array:
-    import numpy as np
-
+def _require_difficulties(verdicts: Sequence[Verdict], data: PublishedData) -> None:
     if missing := [v for v in verdicts if v.id not in data.difficulty]:
         first = missing[0]
         raise ValueError(
@@ -99,7 +105,6 @@ def _difficulties(verdicts: Sequence[Verdict], data: PublishedData) -> Array:
             f"difficulty, first id {first.id!r} (the difficulties' first id is {next(iter(data.difficulty), None)!r}): "
             "give a file of this instruction set, or use the variant joint"
         )
-    return np.array([data.difficulty[v.id] for v in verdicts])
 
 
 def _cross_validated(x: Array, y: Array, weights: Array) -> tuple[float, Array]:

@@ -77,7 +77,7 @@ class OpenAiJudge:
         return self._stopped
 
     def ask(self, questions: Sequence[Question], *, advance: Advance = no_progress) -> list[Answer | NoAnswer]:
-        """An answer to every question, in their order; None of them raises but for a stop by the user."""
+        """An answer to every question, in their order, or why there is none. Raises nothing of the server's."""
         return asyncio.run(self._ask_all(questions, advance))
 
     def key(self, question: Question) -> str:
