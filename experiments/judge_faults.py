@@ -17,6 +17,7 @@ import json
 import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -46,6 +47,14 @@ def body_of(question: str) -> dict[str, Any]:
         ],
         "usage": {"prompt_tokens": len(question) // 4, "completion_tokens": 1},
     }
+
+
+def name_of(question: str) -> str:
+    """A question as the journal names it."""
+    found = re.search(r"\n(es|sw) (\d+)\?\n", question)
+    assert found is not None
+    model = "one" if f"one {found[2]} " in question else "two"
+    return f"instruction '{found[2]}' ({found[1]}, {model})"
 
 
 class Server:
@@ -108,7 +117,7 @@ class Server:
             content = content[: len(content) // 2]
         if not fault:
             with self.log.open("a") as seen:
-                seen.write(hashlib.sha256(question.encode()).hexdigest()[:24] + f" {time.time():.4f}\n")
+                seen.write(name_of(question) + "\n")
         head = f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n{more}content-length: {len(content)}\r\n\r\n"
         writer.write(head.encode() + content)
         await writer.drain()
@@ -162,31 +171,42 @@ def started(port: int, folder: Path, arguments: argparse.Namespace) -> Process:
     return process
 
 
+def journal_names(path: Path) -> set[str]:
+    """The questions whose answers a journal holds: whole lines only."""
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return {json.loads(line)["question"] for line in lines}
+
+
 def journal_lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def killed_run(words: list[str], port: int, output: Path, arguments: argparse.Namespace) -> tuple[bytes, int, int]:
-    """The command killed again and again; its last words, how often it was killed, and what the journal held then."""
-    kills = kept = 0
+def killed_run(words: list[str], port: int, output: Path, log: Path, arguments: Any) -> tuple[bytes, int, int]:
+    """The command killed again and again; its last words, how often, and good answers to what the journal had."""
+    kills = again = 0
+    journal = output / "judgements.jsonl"
     chance = random.Random(2)
     goals = sorted(chance.sample(range(arguments.verdicts // 50, arguments.verdicts), arguments.kills))
     for goal in goals:
+        had, told = journal_names(journal), len(log.read_text().splitlines()) if log.exists() else 0
         process = evaluate(words, port, output, arguments)
-        while process.poll() is None and journal_lines(output / "judgements.jsonl") < goal:
+        while process.poll() is None and journal_lines(journal) < goal:
             time.sleep(0.01)
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             kills += 1
         process.communicate()
-        kept = journal_lines(output / "judgements.jsonl")
-    return evaluate(words, port, output, arguments).communicate()[0], kills, kept
+        time.sleep(arguments.latency + 0.1)  # what was on its way arrives at nobody
+        again += sum(name in had for name in log.read_text().splitlines()[told:])
+    had, told = journal_names(journal), len(log.read_text().splitlines())
+    last = evaluate(words, port, output, arguments).communicate()[0]
+    return last, kills, again + sum(name in had for name in log.read_text().splitlines()[told:])
 
 
 def paid_twice(log: Path, journal: Path) -> tuple[int, int]:
-    """Good answers beyond the first to a question, and good answers in all. In flight at a kill they may come twice."""
-    asked = Counter(line.split()[0] for line in log.read_text().splitlines())
-    assert len(asked) >= journal_lines(journal)
+    """Good answers beyond the first to a question, and good answers in all. On its way at a kill one may come twice."""
+    asked = Counter(log.read_text().splitlines())
+    assert len(asked) == journal_lines(journal)
     return sum(count - 1 for count in asked.values()), asked.total()
 
 
@@ -212,13 +232,15 @@ def main() -> None:
         server.join()
         seen = json.loads((root / "whole" / "server.json").read_text())
         server = started(arguments.port + 1, root / "cut", arguments)
-        cut, kills, _ = killed_run(words, arguments.port + 1, root / "out-cut", arguments)
+        cut, kills, again = killed_run(
+            words, arguments.port + 1, root / "out-cut", root / "cut" / "good.log", arguments
+        )
         server.terminate()
         server.join()
-        report(root, arguments, json.loads(whole), json.loads(cut), seen, seconds, kills)
+        report(root, arguments, json.loads(whole), json.loads(cut), seen, seconds, (kills, again))
 
 
-def report(root: Path, arguments: Any, whole: Any, cut: Any, seen: Any, seconds: float, kills: int) -> None:
+def report(root: Path, arguments: Any, whole: Any, cut: Any, seen: Any, seconds: float, cuts: tuple[int, int]) -> None:
     """What the two runs came to."""
     nulls = [sum(rate["n_null"] for rate in run["rates"]) for run in (whole, cut)]
     judged = [sum(rate["n_judged"] for rate in run["rates"]) for run in (whole, cut)]
@@ -227,8 +249,10 @@ def report(root: Path, arguments: Any, whole: Any, cut: Any, seen: Any, seconds:
     faults = sum(count for fault, count in seen["faults"].items() if fault != "good")
     print(f"server: {sum(seen['faults'].values())} requests, {faults} faults: {seen['faults']}")
     print(f"undisturbed: {judged[0]} judged, {nulls[0]} null, {twice[0][0]} of {twice[0][1]} good answers paid twice")
-    print(f"killed {kills} times: {judged[1]} judged, {nulls[1]} null, {twice[1][0]} of {twice[1][1]} paid twice")
-    print(f"(on their way at a kill: up to {arguments.concurrency} a kill)")
+    print(f"killed {cuts[0]} times: {judged[1]} judged, {nulls[1]} null, {cuts[1]} paid again that the journal had")
+    print(
+        f"({twice[1][0]} of {twice[1][1]} answers were on their way at a kill: at most {arguments.concurrency} a kill)"
+    )
     print(f"verdicts.jsonl the same bytes: {same}; rates the same: {whole['rates'] == cut['rates']}")
     ideal = seen["busy_s"] / arguments.concurrency
     print(f"{seconds:.1f} s in all; slots busy for {ideal:.1f} s each: {100 * ideal / seconds:.1f} % of the time")

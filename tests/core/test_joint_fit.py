@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from crossward.core.joint_fit import SD_BIAS, SD_SHARED, SD_STRENGTH, JointModel, joint_rates
+from crossward.core.joint_fit import SD_BIAS, SD_SHARED, SD_STRENGTH, JointModel, _add_priors, joint_rates
 
 M, I, Q = 4, 300, 2  # noqa: E741
 SLOPE_SD = 0.4
@@ -62,6 +62,9 @@ def test_gradient_and_curvature_are_those_of_the_likelihood():
     curvature = m.curvature(fitted, weights, SLOPE_SD)
     expected = -numeric(lambda at: m.gradient(at, weights, SLOPE_SD, centres), fitted)
     assert curvature == pytest.approx(expected, abs=1e-4)
+    pieces = np.tensordot(weights, m.pieces(fitted), axes=1)
+    _add_priors(pieces, M, SLOPE_SD, np.exp(fitted[-1]))
+    assert pieces == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_fit_is_a_maximum_and_a_refit_of_the_same_rows_stays_there():

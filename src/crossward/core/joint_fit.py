@@ -29,11 +29,11 @@ LONGEST_STEP = 1.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """theta [2M + Q + 2] is (ψ_1..M, a_1..M, ā, γ_1..Q, log τ); `slope_sd` σ; `curvature` the negative Hessian."""
+    """theta [2M + Q + 2] is (ψ_1..M, a_1..M, ā, γ_1..Q, log τ); `slope_sd` σ; `pieces` each instruction's curvature."""
 
     theta: Array
     slope_sd: float
-    curvature: Array
+    pieces: Array  # [I, n, n]
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ class JointModel:
             slope_sd = moved
             if done:
                 break
-        return Estimate(theta=theta, slope_sd=slope_sd, curvature=self.curvature(theta, weights, slope_sd))
+        return Estimate(theta=theta, slope_sd=slope_sd, pieces=self.pieces(theta))
 
     def solve(self, theta: Array, weights: Array, slope_sd: float, centres: Array, *, tolerance: float = 1e-8) -> Array:
         """The maximum for instructions counted `weights` [I] times, from a start.
@@ -103,8 +103,14 @@ class JointModel:
         """The maximum for a bootstrap's weights: Newton from the estimate, its curvature kept while that suffices."""
         import numpy as np
 
-        theta = found.theta
-        inverse = np.linalg.inv(self.curvature(theta, weights, found.slope_sd))
+        m, theta = len(self.y), found.theta
+        curvature = np.tensordot(weights, found.pieces, axes=1)
+        _add_priors(curvature, m, found.slope_sd, np.exp(theta[-1]))
+        try:
+            np.linalg.cholesky(curvature)
+        except np.linalg.LinAlgError:  # a resample so thin that the estimate is far from its maximum
+            return self.solve(theta, weights, found.slope_sd, centres, tolerance=1e-4)
+        inverse = np.linalg.inv(curvature)
         last = np.inf
         for _ in range(12):
             step = inverse @ self.gradient(theta, weights, found.slope_sd, centres)
@@ -232,6 +238,26 @@ class JointModel:
         observed[np.ix_(place, place)] -= missing
         observed[last, last] -= own
         return observed if np.linalg.eigvalsh(observed)[0] > 1e-6 else complete
+
+    def pieces(self, theta: Array) -> Array:
+        """What each instruction adds to the curvature, [I, n, n]: with weights and the priors, `curvature` again."""
+        import numpy as np
+
+        m, n = len(self.y), len(theta)
+        posterior, p = self._posterior(theta)
+        slopes = np.zeros((*p.shape, n))  # of η_mik in theta, [M, K, I, n]
+        for j in range(m):
+            slopes[j, :, :, j] = 1.0
+            slopes[j, :, :, m + j] = self.x[j]
+        slopes[..., 2 * m + 1 : -1] = self.q.T
+        slopes[..., -1] = (np.exp(theta[-1]) * self._nodes)[:, None]
+        complete = np.einsum("mki,mkip,mkiq->ipq", p * (1 - p) * posterior, slopes, slopes, optimize=True)
+        scores = np.einsum("mki,mkip->kip", self._have[:, None] * self.y[:, None] - p, slopes)
+        mean = np.einsum("ki,kip->ip", posterior, scores)
+        found = complete - np.einsum("ki,kip,kiq->ipq", posterior, scores, scores, optimize=True)
+        found += mean[:, :, None] * mean[:, None, :]
+        found[:, -1, -1] -= mean[:, -1]
+        return found
 
 
 def joint_rates(
