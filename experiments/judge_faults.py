@@ -95,6 +95,8 @@ class Server:
         """One reply; False where the connection is to be closed."""
         fault = self.random.choice(FAULTS) if self.random.random() < SHARE else ""
         self.faults[fault or "good"] += 1
+        if fault == "no answer":
+            self.busy_s -= self.patience_s * 0.5  # by then the client has gone: its slot is free
         await asyncio.sleep(self.patience_s * 1.5 if fault == "no answer" else self.latency_s)
         if fault == "dropped":
             return False
