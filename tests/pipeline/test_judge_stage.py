@@ -72,7 +72,7 @@ def test_every_policy_is_judged_against_the_references_own_answers(tmp_path: Pat
                 assert (verdict.model, verdict.baseline) == (policy, "reference")
                 assert (verdict.model_length, verdict.baseline_length) == (len(ours), len(base))
     outputs = read_model_outputs(directory.iteration(1).stage("evaluate").outputs_file("es"))
-    assert outputs.generator == "run/iteration-1"
+    assert outputs.generator == "iteration-1"
     assert {o.id: len(o.output) for o in outputs.outputs} == {
         v.id: v.model_length for v in read_verdicts(directory.iteration(1).stage("judge").verdicts_file("es"))
     }

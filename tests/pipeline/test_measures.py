@@ -190,9 +190,9 @@ def test_lost_measures_are_made_again_without_sampling(finished: RunDir, tmp_pat
 
 
 def test_a_stop_at_any_write_changes_no_byte(finished: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Inputs, four shards, two files of measures, the manifest: stopped before each of them, then run again."""
+    """Inputs, four shards, two files of measures, two of outputs, the manifest: stopped before each, then run again."""
     expected = contents(answer_again(finished, tmp_path / "whole").path)
-    assert len(expected) == 8
+    assert len(expected) == 10
     replace = files.os.replace
     for n in range(len(expected)):
         left = [n]

@@ -9,8 +9,8 @@ from crossward.store.run_dir import StageDir
 
 
 def write_outputs(stage: StageDir, answers: Mapping[str, Iterable[SampledPrompt]]) -> list[Path]:
-    """One file a language; the generator is the run's name and the policy's folder."""
-    name = f"{stage.path.parent.parent.name}/{stage.path.parent.name}"
+    """One file a language; the generator is the policy's folder: the same bytes wherever the run lies."""
+    name = stage.path.parent.name
     for language, groups in answers.items():
         write_model_outputs(stage.outputs_file(language), [first_answer(group, name) for group in groups])
     return [stage.outputs_file(language) for language in answers]
