@@ -191,7 +191,7 @@ def test_lost_measures_are_made_again_without_sampling(finished: RunDir, tmp_pat
 
 def test_a_stop_at_any_write_changes_no_byte(finished: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Inputs, four shards, two files of measures, two of outputs, the manifest: stopped before each, then run again."""
-    expected = contents(answer_again(finished, tmp_path / "whole").path)
+    expected = contents(answer_again(finished, tmp_path / "whole" / "iteration-0").path)
     assert len(expected) == 10
     replace = files.os.replace
     for n in range(len(expected)):
@@ -206,8 +206,8 @@ def test_a_stop_at_any_write_changes_no_byte(finished: RunDir, tmp_path: Path, m
         with monkeypatch.context() as patched:
             patched.setattr(files.os, "replace", stop_after)
             with pytest.raises(KeyboardInterrupt):
-                answer_again(finished, tmp_path / str(n))
-        stage = answer_again(finished, tmp_path / str(n))
+                answer_again(finished, tmp_path / str(n) / "iteration-0")
+        stage = answer_again(finished, tmp_path / str(n) / "iteration-0")
         assert contents(stage.path) == expected
 
 
