@@ -122,3 +122,14 @@ def test_extremes_stay_finite():
     assert rates[1] > 0.8
     alone, _ = joint_rates(y[:1], base[:1], base[:1], np.ones((3, 40)), seed=0)
     assert 0 <= alone[0] < 0.02
+
+
+def test_what_no_verdict_tells_is_not_known():
+    """Both models' answers are always shorter by as much: what equal lengths would change is the prior's guess."""
+    draw = np.random.default_rng(4)
+    y = (draw.random((2, I)) < 0.3).astype(float)
+    base = np.full((2, I), 2000.0)
+    weights = draw.multinomial(I, np.full(I, 1 / I), size=200).astype(float)
+    _, refits = joint_rates(y, base - np.array([[1000.0], [1100.0]]), base, weights, seed=0)
+    low, high = np.quantile(refits, (0.025, 0.975), axis=0)
+    assert (high - low > 0.4).all()
