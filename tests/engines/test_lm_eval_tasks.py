@@ -253,16 +253,13 @@ def test_a_local_group_has_the_score_of_all_its_questions(llama3: ModelSpec, tmp
     (tmp_path / "both.yaml").write_text(group + "aggregate_metric_list: [{metric: acc, weight_by_size: true}]\n")
     result = run(tmp_path, "both", llama3)
     assert result.n == len(QUESTIONS)
-    assert result.scores["acc"].value == pytest.approx(run_whole(llama3, tmp_path / "whole"))
+    write_quiz(tmp_path / "whole", "quiz")
+    whole = run(tmp_path / "whole", "quiz", llama3)
+    assert result.scores["acc"].value == pytest.approx(whole.scores["acc"].value)
     assert result.questions == ()
     (tmp_path / "both.yaml").write_text(group)
     with pytest.raises(ValueError, match="both is a group of tasks without a score of its own"):
         TaskFolder(tmp_path).require(["both"])
-
-
-def run_whole(spec: ModelSpec, folder: Path) -> float:
-    write_quiz(folder, "quiz")
-    return run(folder, "quiz", spec).scores["acc"].value
 
 
 def test_names_that_are_no_task_are_refused_with_near_ones(tmp_path: Path):
@@ -311,6 +308,10 @@ def test_data_that_is_not_here_while_offline(llama3: ModelSpec, tmp_path: Path, 
     write_quiz(tmp_path, "quiz")
     with pytest.raises(ValueError, match=r"the data of task arc_es is neither here nor reachable .*m_arc"):
         run(tmp_path, "arc_es", llama3)
+    # A local group finds the tasks of lm-eval in it: it gets as far as their data.
+    (tmp_path / "both.yaml").write_text("{group: both, task: [quiz, arc_es], aggregate_metric_list: [{metric: acc}]}")
+    with pytest.raises(ValueError, match=r"the data of task both is neither here nor reachable .*m_arc"):
+        run(tmp_path, "both", llama3)
 
 
 def test_a_model_without_a_template_can_be_scored_without_one(llama3: ModelSpec, tmp_path: Path):

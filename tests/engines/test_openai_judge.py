@@ -205,6 +205,14 @@ def test_a_budget_stops_and_the_next_run_goes_on(tmp_path: Path):
         assert len(server.requests) == 20
 
 
+def test_what_was_thought_too_much_is_given_back(tmp_path: Path):
+    long = [Question(messages=({"role": "user", "content": f"{i}" * 4000},), name=f"q{i}") for i in range(9)]
+    with chat_server(fair) as server:  # about 1,004 tokens are thought of each, 101 are said to be taken
+        bench = Bench(tmp_path, server, Budget(max_tokens=2500), concurrency=1)
+        assert all(isinstance(answer, Verdict) for answer in bench.ask(long))
+    assert bench.judge.stopped is None
+
+
 def test_a_deadline_lets_what_is_on_its_way_arrive(tmp_path: Path):
     slow: Answer = lambda request, before: replace(named(request), delay_s=1.5)  # noqa: E731
     with chat_server(slow) as server:

@@ -132,6 +132,20 @@ def test_both_orders_are_averaged_and_their_disagreement_told(files: Path, cross
     assert row["orders_disagreed"] == pytest.approx(apart / N, abs=1e-4)
 
 
+def test_one_order_alone_is_no_verdict(files: Path, crossward: Run):
+    """Either order alone would carry the judge's bias of position into the mean."""
+
+    def deaf(request: Request, before: int) -> Reply:
+        text = request["messages"][-1]["content"]
+        first = "es 7\n" in text and text.index("says") < text.index("base says") + 3
+        return named(request, text="Neither", logprobs=False) if first else named(request)
+
+    with chat_server(deaf) as server:
+        done = crossward(*words(files, server, "--json", "--order", "both"))
+    nulls = {(rate["language"], rate["model"]): rate["n_null"] for rate in json.loads(done.out)["rates"]}
+    assert nulls == {("es", "one"): 1, ("es", "two"): 1, ("sw", "one"): 0, ("sw", "two"): 0}
+
+
 def test_the_judges_bias_of_position_is_told(files: Path, crossward: Run):
     def always_first(request: Request, before: int) -> Reply:
         return Reply(

@@ -1,6 +1,7 @@
 """`crossward tasks`: what is run, what is kept, how it is averaged, and what is refused."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from math import sqrt
 from pathlib import Path
@@ -114,16 +115,22 @@ def test_a_finished_task_is_not_scored_again(tmp_path: Path, spec: ModelSpec, qu
     assert (tmp_path / "results.json").read_bytes() == before
 
 
-def test_nothing_is_loaded_where_all_is_kept(
+def test_a_model_is_loaded_once_and_not_at_all_where_everything_is_kept(
     tmp_path: Path, spec: ModelSpec, quizzes: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    really = pipeline.open_model
+    loaded: list[ModelSpec] = []
+
+    def counted(spec: ModelSpec, **named: Any) -> Any:
+        loaded.append(spec)
+        return really(spec, **named)
+
+    monkeypatch.setattr(pipeline, "open_model", counted)
     found = run(tmp_path, spec)
-
-    def refuse(*arguments: object, **named: object) -> None:
-        raise AssertionError("the model was loaded")
-
-    monkeypatch.setattr(pipeline, "open_model", refuse)
+    assert len(found["results"]) == 2
+    assert loaded == [spec]
     assert run(tmp_path, spec) == found
+    assert loaded == [spec]
 
 
 def test_whatever_decides_a_score_is_scored_anew(tmp_path: Path, spec: ModelSpec, quizzes: Path, scored: list[str]):
@@ -168,16 +175,21 @@ def test_a_cut_run_goes_on_where_it_stopped(
     assert names == ["quiz_es", "quiz_sw", "quiz_sw"]
 
 
-def test_a_torn_line_is_scored_again_and_the_others_are_not(
-    tmp_path: Path, spec: ModelSpec, quizzes: Path, scored: list[str]
+@pytest.mark.parametrize(
+    "damage",
+    [lambda line: line[:-10], lambda line: line[:-1], lambda line: b"x" * 2 * len(line) + b"\n"],
+    ids=["torn", "without its end", "longer than what was there"],
+)
+def test_a_damaged_line_is_scored_again_and_the_others_are_not(
+    tmp_path: Path, spec: ModelSpec, quizzes: Path, scored: list[str], damage: Callable[[bytes], bytes]
 ):
     whole = run(tmp_path, spec)
     kept = tmp_path / "results.json.tasks"
-    content = kept.read_bytes()
-    kept.write_bytes(content[:-10])
+    first, second = kept.read_bytes().splitlines(keepends=True)
+    kept.write_bytes(first + damage(second))
     assert run(tmp_path, spec) == whole
     assert scored == ["quiz_es", "quiz_sw", "quiz_sw"]
-    assert kept.read_bytes() == content
+    assert kept.read_bytes() == first + second
 
 
 def test_two_processes_do_not_write_one_output(tmp_path: Path, spec: ModelSpec, quizzes: Path):
@@ -190,7 +202,7 @@ def test_two_processes_do_not_write_one_output(tmp_path: Path, spec: ModelSpec, 
 
 
 def test_the_plan_names_what_is_absent():
-    planned, absent = plan(Asked(languages=("es", "sw", "zh", "es"), benchmarks=("hellaswag", "truthfulqa")))
+    planned, absent = plan(Asked(languages=("es", "sw", "zh", "es", "sw"), benchmarks=("hellaswag", "truthfulqa")))
     assert [task.task for task in planned] == [
         "hellaswag_es",
         "truthfulqa_es_mc1",
@@ -252,6 +264,7 @@ def test_the_coverage_map_needs_no_model(capsys: pytest.CaptureFixture[str]):
             ("MODEL", "--language", "es", "--benchmark", "arcc"),
             "unknown benchmark 'arcc': expected arc, hellaswag, mmlu",
         ),
+        (("MODEL", "--task", "quiz_{language}", "--language", "xq"), "unknown language code 'xq'"),
         (("MODEL",), "name at least one --language"),
         (("MODEL", "--task", "quiz", "--language", "es"), "--language has nothing to choose: write {language} in the"),
         (
