@@ -30,7 +30,9 @@ RATED = {
     "[[๑๐]]": 10.0,  # Thai
     "［［８．５］］": 8.5,  # full width
     "format [[5]] ... Rating: [[9]]": 9.0,
-    "Not [[9]]. Rating: [[2]] [[3]]": 3.0,
+    "Not [[9]]. Rating: [[2]] [[3]]": 2.0,
+    "Rating: [[7]] out of [[10]]": 7.0,
+    "final: [[8]]\n\nNote: matrix [[2]]": 8.0,
     "see [1] ... Rating: [[8]]": 8.0,
     "Rating: [[8]], as said in [1] and [2].": 8.0,
     "[[1, 2], [3, 4]] has the determinant -2: [[6]]": 6.0,

@@ -119,6 +119,14 @@ def run(rows: list[Verdict], variant: Variant, **more: int):
     return win_rates(rows, variant=variant, published=data, resamples=more.get("resamples", 30))
 
 
+def test_texts_as_ids_give_the_same_in_any_order():
+    rows = [replace(row, id=f"q-{row.id}") for row in made()]
+    again = random.Random(1).sample(rows, len(rows))
+    for one, other in zip(run(again, "joint").rates, run(rows, "joint").rates, strict=True):
+        assert (one.win_rate, one.lc_win_rate) == pytest.approx((other.win_rate, other.lc_win_rate), abs=1e-9)
+        assert one.lc_interval == pytest.approx(other.lc_interval, abs=1e-9)
+
+
 @pytest.mark.parametrize("variant", ["joint", "published", "minimal", "none"])
 def test_the_order_of_the_verdicts_changes_nothing(variant: Variant):
     rows = made()

@@ -34,6 +34,8 @@ def straight_to_the_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
         ("http://host:port/v1", "must look like"),
         ("file:///etc/passwd", "must look like"),
         ("https://me:secret@host/v1", "holds a password"),
+        ("https://host/v1?key=secret", r"must end with its path, got one with \? or #"),
+        ("https://host/v1#secret", "must end with its path"),
     ],
 )
 def test_addresses_that_are_none(url: str, sentence: str):
@@ -99,3 +101,18 @@ def test_nobody_asks_before_a_closed_window_opens_again():
         asyncio.run(three(ChatEndpoint(Endpoint(base_url=server.base_url, model="m"))))
     assert 0.39 < came[1] - came[0] < 2.0
     assert came[2] - came[1] < 0.3
+
+
+@pytest.mark.parametrize("key", ["sk-abc\ndef", "sk abc", "sk\tabc"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(key: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CROSSWARD_TEST_KEY", key)
+    with pytest.raises(ValueError, match="holds a space or a line break") as error:
+        ChatEndpoint(Endpoint(base_url="http://localhost:1/v1", model="m", api_key_env="CROSSWARD_TEST_KEY"))
+    assert "abc" not in str(error.value)
+
+
+def test_a_key_is_not_shown_in_part(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CROSSWARD_TEST_KEY", "sk-secret-123")
+    chat = ChatEndpoint(Endpoint(base_url="http://localhost:1/v1", model="m", api_key_env="CROSSWARD_TEST_KEY"))
+    for place in range(180, 205):  # an excerpt ends within the key
+        assert "sk-" not in chat.excerpt("x" * place + "sk-secret-123 is no key")

@@ -160,6 +160,38 @@ def test_the_judges_bias_of_position_is_told(files: Path, crossward: Run):
     assert "one (es): the judge prefers the answer shown first in 100% of questions" in told(done)
 
 
+def test_a_language_without_verdicts_does_not_take_the_others_with_it(files: Path, crossward: Run):
+    def deaf_in_spanish(request: Request, before: int) -> Reply:
+        spanish = "\nes " in request["messages"][-1]["content"]
+        return Reply(status=400, body={"error": "too long"}) if spanish else named(request)
+
+    with chat_server(deaf_in_spanish) as server:
+        done = crossward(*words(files, server, "--json"))
+    found = json.loads(done.out)
+    assert {(rate["language"], rate["lc_variant"]) for rate in found["rates"]} == {("sw", "joint")}
+    assert "one (es): all verdicts are null, so it has no win rate" in told(done)
+    assert "one (es): 40 of 40 without a verdict, mostly refused:" in told(done)
+    assert "joint: fewer than 3 models in sw" in told(done)
+
+
+def test_equal_questions_are_asked_once(files: Path, crossward: Run):
+    for language in ("es", "sw"):
+        write(files / f"two.{language}.json", outputs("one", language, generator="two"))
+    with chat_server(fair) as server:
+        done = crossward(*words(files, server, "--json"))
+        assert len(server.requests) == 2 * N
+    assert len(read_verdicts(files / "out" / "verdicts.jsonl")) == 4 * N
+    assert json.loads(done.out)["spent"]["answers"] == 2 * N
+
+
+def test_annotations_of_several_languages_are_read_together(files: Path, crossward: Run):
+    with chat_server(fair) as server:
+        crossward(*words(files, server))
+    several = [files / "out" / "annotations" / f"one.{language}.json" for language in ("es", "sw")]
+    found = json.loads(crossward("winrate", *several, "--variant", "none", "--json").out)
+    assert [(rate["language"], rate["n_judged"]) for rate in found] == [("es", N), ("sw", N)]
+
+
 def test_equal_answers_are_a_draw_without_a_question(files: Path, crossward: Run):
     write(files / "two.es.json", outputs("base", "es", generator="two"))
     with chat_server(fair) as server:
@@ -228,7 +260,7 @@ def test_a_budget_stops_with_a_sentence_and_the_next_call_goes_on(files: Path, c
     with chat_server(fair) as server:
         done = crossward(*words(files, server, "--max-tokens", "5000"))
         assert done.code == 2
-        assert "the budget is spent; they are kept, run the same command again to go on" in told(done)
+        assert "which are kept: the budget is spent; the same command goes on there" in told(done)
         assert 0 < len(server.requests) < 4 * N
         done = crossward(*words(files, server))
         assert done.code == 0
@@ -275,6 +307,7 @@ def nothing(folder: Path) -> None:
         (nothing, ["--name", "a"], "--name is given 1 times for 2 files"),
         (nothing, ["--name", "a", "--name", "a"], "two files of answers are named 'a'"),
         (nothing, ["--judge-api-key-env", "CROSSWARD_NO_KEY"], "CROSSWARD_NO_KEY holds no key"),
+        (nothing, ["--language", "es"], "each language may be named once, got es, sw, es"),
         (nothing, ["--template", "nowhere.txt"], "template nowhere.txt cannot be read"),
         (nothing, ["--language", "xx"], "unknown language code 'xx'"),
         (nothing, ["--max-cost", "1"], "a limit in money needs prices"),
@@ -308,7 +341,7 @@ def test_few_verdicts_give_raw_rates_and_say_so(files: Path, crossward: Run):
             write(files / f"{model}.{language}.json", outputs(model, language, 5))
     with chat_server(fair) as server:
         done = crossward(*words(files, server, "--json"))
-    assert "no length-controlled win rates" in done.err
+    assert "one (es): 5 usable verdicts, fewer than 30: its raw win rate alone" in told(done)
     assert {rate["lc_variant"] for rate in json.loads(done.out)["rates"]} == {"none"}
 
 

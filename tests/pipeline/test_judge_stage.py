@@ -105,7 +105,7 @@ def test_a_judge_that_fails_half_way_is_asked_only_for_the_rest(tmp_path: Path):
     with chat_server(failing) as server:
         recipe = judged_recipe(tmp_path, server)
         recipe["evaluate"]["judge"]["concurrency"] = 1
-        with pytest.raises(ValueError, match=r"stopped with 3 of 4 verdicts: .* HTTP 401"):
+        with pytest.raises(ValueError, match=r"stopped with 3 of 4 verdicts, which are kept: .* HTTP 401"):
             go(recipe)
         directory = RunDir(Path(recipe["run"]))
         assert manifest.read(directory.iteration(0).stage("judge")) is None

@@ -46,6 +46,7 @@ def test_a_row_without_a_language_takes_the_one_named(tmp_path: Path):
         ({"preference": True}, "field 'preference' must be 0 to 1"),
         ({"preference": "0.5"}, "field 'preference' must be 0 to 1"),
         ({"model_length": -1}, "field 'model_length' must be a number of characters, 0 or more, got -1"),
+        ({"model_length": 10**400}, "field 'model_length' must be a number of characters"),
         ({"baseline_length": 2.5}, "field 'baseline_length' must be a number of characters"),
         ({"model": ""}, "field 'model' must be a text that is not empty"),
         ({"id": None}, "field 'id' is missing"),

@@ -77,11 +77,10 @@ def averages(judged: Mapping[Key, Judged], weights: Array) -> list[Average]:
 
 
 def _length_controlled(members: Sequence[Judged]) -> tuple[list[float], list[Array]]:
-    """Estimates and resamples of those that have them: all or none."""
-    return (
-        [member.lc for member in members if member.lc is not None],
-        [member.replicates for member in members if member.replicates is not None],
-    )
+    """Estimates and resamples, where all have them; else nothing: a mean over other languages is another figure."""
+    lcs = [member.lc for member in members if member.lc is not None]
+    refits = [member.replicates for member in members if member.replicates is not None]
+    return (lcs, refits) if len(lcs) == len(members) else ([], [])
 
 
 def differences(judged: Mapping[Key, Judged], weights: Array) -> list[Difference]:
@@ -114,6 +113,8 @@ def differences(judged: Mapping[Key, Judged], weights: Array) -> list[Difference
             names = {"language": language, "model": model, "other": other, "baseline": baseline, "n_common": n}
             found.append(_difference(names, raws[-1], draws[-1], lcs[-1:], refits[-1:]))
         if len(languages) > 1:
+            if len(lcs) < len(languages):
+                lcs, refits = [], []
             names = {"language": AVERAGE, "model": model, "other": other, "baseline": baseline, "n_common": total}
             found.append(_difference(names, float(np.mean(raws)), np.mean(draws, axis=0), lcs, refits))
     return found

@@ -1,6 +1,6 @@
 """Verdicts as arrays: one model in one language a time, its instructions placed among those of all.
 
-The order of instructions is one for all models: by number where ids are numbers, else as met. A bootstrap's draw counts
+The order of instructions is one for all models: that of their ids, by number where all are. A bootstrap's draw counts
 every instruction once for all models and languages, which is what makes differences paired.
 """
 
@@ -23,6 +23,11 @@ class Judged:
     places: Array  # [n] of the instructions among all
     lc: float | None = None  # 0 to 1
     replicates: Array | None = None  # [b], 0 to 1
+
+    @property
+    def n_usable(self) -> int:
+        """Verdicts that are not null."""
+        return sum(verdict.preference is not None for verdict in self.verdicts)
 
 
 def grouped(verdicts: Sequence[Verdict]) -> tuple[dict[Key, Judged], int]:
@@ -47,12 +52,14 @@ def grouped(verdicts: Sequence[Verdict]) -> tuple[dict[Key, Judged], int]:
             )
         mine[verdict.id] = verdict
     ids = list(dict.fromkeys(verdict.id for verdict in verdicts))
-    if all(id.isascii() and id.isdigit() for id in ids):
-        ids.sort(key=int)
+    numeric = all(id.isascii() and id.isdigit() for id in ids)
+    ids.sort(key=int if numeric else None)
     place = {id: index for index, id in enumerate(ids)}
     judged: dict[Key, Judged] = {}
     for key in sorted(groups):
-        rows = sorted(groups[key].values(), key=lambda verdict: place[verdict.id])
+        rows = list(groups[key].values())
+        if numeric:  # else as met: the folds of `minimal` go by the instruction set's own order, as far as it is known
+            rows.sort(key=lambda verdict: place[verdict.id])
         judged[key] = Judged(
             verdicts=rows,
             preference=np.array([np.nan if v.preference is None else v.preference for v in rows]),

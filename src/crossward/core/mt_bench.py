@@ -83,9 +83,10 @@ class Score:
 
 
 def parse_rating(text: str) -> float | NoRating:
-    """The rating, 1 to 10, that a judge's answer ends in: what the last [[…]] holds.
+    """The rating, 1 to 10, that a judge's answer ends in: what the last [[…]] behind a colon holds, else the last.
 
-    Single brackets count where there are no double ones, and only at the end of the text or behind a colon.
+    "Rating: [[7]] out of [[10]]" is 7. Single brackets count where there are no double ones, and only at the end of
+    the text or behind a colon.
 
     >>> parse_rating("as in [1], not [[5]]: [[ 8,5 ]]"), parse_rating("Rating: [٧/10]")
     (8.5, 7.0)
@@ -93,8 +94,9 @@ def parse_rating(text: str) -> float | NoRating:
     NoRating(reason="its rating '15' is outside 1 to 10")
     """
     plain = "".join(map(_plain_digit, text)).translate(_WIDE)
-    if doubles := _DOUBLE.findall(plain):
-        return _value(doubles[-1])
+    if doubles := list(_DOUBLE.finditer(plain)):
+        told = [found for found in doubles if _AFTER_COLON.search(plain[: found.start()])]
+        return _value((told or doubles)[-1].group(1))
     if singles := list(_SINGLE.finditer(plain)):
         last = singles[-1]
         at_end = not any(character.isalnum() for character in plain[last.end() :])

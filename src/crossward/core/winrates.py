@@ -72,25 +72,30 @@ def win_rates(
     resamples: int = RESAMPLES,
     seed: int = 0,
     differences: bool = True,
+    few: Literal["refuse", "raw"] = "refuse",
     advance: Callable[[int], None] = lambda n: None,
 ) -> WinRates:
     """Every rate, average and difference. `advance` counts fits of a language (joint) or of a model in one (others).
 
-    Raises ValueError for verdicts that carry no rate: none usable, fewer than 30 for a length-controlled one, a model
-    against itself, one instruction twice, no difficulty for an instruction (published).
+    With `few` "raw" a model with too few usable verdicts in a language has its raw rate alone there, and one with none
+    is left out, instead of an error. Raises ValueError for verdicts that carry no rate: none usable, fewer than 30 for
+    a length-controlled one, a model against itself, an instruction twice, none of its difficulty (published).
     """
     if variant not in get_args(Variant):
         raise ValueError(f"variant must be one of {', '.join(get_args(Variant))}, got {variant!r}")
     if (variant == "published") != (published is not None):
         raise ValueError("the variant published needs instruction difficulties and gamed rows, and no other takes them")
     judged, n_ids = grouped(verdicts)
-    _require_enough(judged, variant)
+    if few == "raw":
+        judged = {key: found for key, found in judged.items() if found.n_usable} or judged
+    _require_enough(judged, "none" if few == "raw" else variant)
     weights = draw_instructions(n_ids, resamples, seed)
+    enough = {key: found for key, found in judged.items() if found.n_usable >= FEWEST}
     match variant:
         case "joint":
-            _fit_joint(judged, weights, seed, advance)
+            _fit_joint(enough, weights, seed, advance)
         case "published" | "minimal":
-            for found in judged.values():
+            for found in enough.values():
                 fit = published_fit(found.verdicts, published, resampled=weights[:, found.places])
                 found.lc, found.replicates = fit.lc_win_rate, fit.replicates
                 advance(1)
@@ -110,12 +115,10 @@ def n_fits(verdicts: Sequence[Verdict], variant: Variant) -> int:
 
 
 def _require_enough(judged: Mapping[Key, Judged], variant: Variant) -> None:
-    import numpy as np
-
     if not judged:
         raise ValueError("there is no verdict: judge some answers first")
     for (language, _, model), found in judged.items():
-        n = int(np.isfinite(found.preference).sum())
+        n = found.n_usable
         if n == 0:
             raise ValueError(
                 f"all {len(found.verdicts)} verdicts of {model!r} in {language!r} are null: the judge gave no usable "
@@ -170,6 +173,6 @@ def _rate(key: Key, found: Judged, variant: Variant) -> Rate:
         win_rate=rate,
         win_rate_se=error,
         lc_win_rate=None if found.lc is None else 100 * found.lc,
-        lc_variant=variant,
+        lc_variant=variant if found.lc is not None else "none",
         lc_interval=None if found.replicates is None else percent_interval(found.replicates),
     )

@@ -151,7 +151,7 @@ class ChatEndpoint:
 
     def excerpt(self, text: str) -> str:
         """The first words of what a server says, without the key."""
-        return self.clean(" ".join(text.split())[:200]) or "an empty answer"
+        return self.clean(" ".join(text.split()))[:200] or "an empty answer"
 
     def clean(self, text: str) -> str:
         """Some servers repeat the key that they refuse."""
@@ -238,6 +238,11 @@ def completions_url(base_url: str) -> str:
         raise ValueError(
             "the endpoint's address holds a password: put the key into an environment variable and name it"
         )
+    if parts.query or parts.fragment or "?" in base_url or "#" in base_url:
+        raise ValueError(
+            f"the endpoint's address must end with its path, got one with ? or # (at {parts.scheme}://{parts.netloc}): "
+            "a key belongs into an environment variable"
+        )
     return base_url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
 
 
@@ -248,6 +253,10 @@ def read_key(endpoint: Endpoint) -> str | None:
     key = os.environ.get(endpoint.api_key_env, "").strip()
     if not key or not key.isascii():
         raise ValueError(f"the environment variable {endpoint.api_key_env} holds no key: export it before the run")
+    if not key.isprintable() or any(character.isspace() for character in key):
+        raise ValueError(
+            f"the key in the environment variable {endpoint.api_key_env} holds a space or a line break: export it alone"
+        )
     return key
 
 

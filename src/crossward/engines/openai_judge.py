@@ -94,9 +94,11 @@ class OpenAiJudge:
             async with begun:
                 return await self._answer(client, question, advance)
 
+        asked = {self.key(question): question for question in questions}  # equal questions are asked once
         async with self._chat.client() as client, asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(question)) for question in questions]
-        return [task.result() for task in tasks]
+            tasks = {key: group.create_task(one(question)) for key, question in asked.items()}
+        advance(len(questions) - len(asked))
+        return [tasks[self.key(question)].result() for question in questions]
 
     async def _answer(self, client: Any, question: Question, advance: Advance) -> Answer | NoAnswer:
         key = self.key(question)

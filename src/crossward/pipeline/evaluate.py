@@ -15,7 +15,7 @@ from typing import Any
 from crossward.core.judging import Comparison, PairTemplate
 from crossward.core.language import language_name
 from crossward.core.published_winrates import PublishedData
-from crossward.core.winrates import FEWEST, RESAMPLES, Variant, WinRates
+from crossward.core.winrates import RESAMPLES, Variant, WinRates
 from crossward.engines.protocols import Judge
 from crossward.pipeline.judges import JudgeSettings, opened_judge, read_template
 from crossward.pipeline.judging import Judged, estimate, judge_comparisons, questions_of, remarks
@@ -29,7 +29,7 @@ from crossward.store.verdict_file import write_annotations, write_verdicts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What was found: rates (None where too few were judged), and by (language, model) what the judge did."""
+    """What was found: rates, and by (language, model) what the judge did."""
 
     rates: WinRates
     judged: Judged
@@ -68,6 +68,8 @@ def comparisons_of(
     A name left out is the file's generator. Raises ValueError for files that do not fit, and equal or missing names.
     """
     found: list[Comparison] = []
+    if len(set(languages)) < len(languages):
+        raise ValueError(f"each language may be named once, got {', '.join(languages)}")
     for language in languages:
         language_name(language)
         base = _read(baseline, language, languages)
@@ -137,19 +139,13 @@ def evaluate_files(
         progress.say(line)
     write_verdicts(output / "verdicts.jsonl", judged.rows)
     write_all_annotations(output / "annotations", comparisons, judged, judge.name)
-    variant = control.variant
-    few = [key for key, tally in judged.tallies.items() if tally.n - tally.nulls.total() < FEWEST]
-    if few and variant != "none":
-        progress.say(
-            f"fewer than {FEWEST} usable verdicts for {few[0][1]} in {few[0][0]}: no length-controlled win rates"
-        )
-        variant = "none"
     rates = rates_of(
         judged.verdicts,
-        variant=variant,
-        published=control.published if variant == "published" else None,
+        variant=control.variant,
+        published=control.published,
         resamples=control.resamples,
         seed=control.seed,
+        few="raw",
         progress=progress,
     )
     found = Evaluation(rates=rates, judged=judged, spent=spent)
@@ -205,8 +201,7 @@ def require_finished(judge: Judge, judged: Judged) -> None:
         n = sum(tally.n for tally in judged.tallies.values())
         nulls = sum(tally.nulls.total() for tally in judged.tallies.values())
         raise ValueError(
-            f"stopped with {n - nulls} of {n} verdicts: {judge.stopped}; they are kept, run the same command again to "
-            "go on"
+            f"stopped with {n - nulls} of {n} verdicts, which are kept: {judge.stopped}; the same command goes on there"
         )
 
 
@@ -232,6 +227,7 @@ def write_all_annotations(
                 "output_2": comparison.model_answer,
                 "generator_2": comparison.model,
                 "annotator": judge_name,
+                "language": comparison.language,
                 "preference": None if verdict.preference is None else 1 + verdict.preference,
             }
         )

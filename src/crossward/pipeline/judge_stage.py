@@ -15,7 +15,7 @@ from crossward.config import Config
 from crossward.core.judging import Comparison
 from crossward.core.spending import Budget
 from crossward.core.verdicts import Verdict
-from crossward.core.winrates import FEWEST, WinRates
+from crossward.core.winrates import WinRates
 from crossward.engines.endpoint import Endpoint
 from crossward.engines.protocols import ModelSpec, VllmOptions
 from crossward.pipeline.evaluate import (
@@ -211,20 +211,13 @@ def tabulate(directory: RunDir, control: LengthControl, progress: Progress) -> W
     verdicts = run_verdicts(directory)
     if not verdicts:
         return None
-    variant = control.variant
-    judged: dict[tuple[str, str], int] = {}
-    for verdict in verdicts:
-        key = (verdict.language, verdict.model)
-        judged[key] = judged.get(key, 0) + (verdict.preference is not None)
-    if variant != "none" and min(judged.values()) < FEWEST:
-        progress.say(f"fewer than {FEWEST} usable verdicts in some language: no length-controlled win rates")
-        variant = "none"
     found = rates_of(
         verdicts,
-        variant=variant,
-        published=control.published if variant == "published" else None,
+        variant=control.variant,
+        published=control.published,
         resamples=control.resamples,
         seed=control.seed,
+        few="raw",
         progress=progress,
     )
     write_text(directory.evaluation, json.dumps(as_summary(found), ensure_ascii=False, indent=1) + "\n")

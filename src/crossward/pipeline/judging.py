@@ -40,6 +40,7 @@ class JudgeTally:
 
     n: int = 0
     nulls: Counter[str] = field(default_factory=Counter)
+    why: str = ""
     asked: int = 0
     first: float = 0.0
     mass: float = 0.0
@@ -138,6 +139,14 @@ def remarks(judged: Judged) -> list[str]:
                 f"{model} ({language}): the judge prefers the answer shown {which} in {max(first, 1 - first):.0%} of "
                 "questions, which a drawn order cancels on average only: ask in both orders, or another judge"
             )
+        if 0 < tally.letters < tally.asked:
+            lines.append(
+                f"{model} ({language}): {tally.letters} of {tally.asked} answers are the letter alone, the others are "
+                "weighted: judge in a new folder to have one kind"
+            )
+        if nulls := tally.nulls.total():
+            reason = tally.nulls.most_common(1)[0][0]
+            lines.append(f"{model} ({language}): {nulls} of {tally.n} without a verdict, mostly {reason}: {tally.why}")
         if mass is not None and mass < LEAST_MASS:
             lines.append(
                 f"{model} ({language}): the judge names a model with probability {mass:.2f} only: it does not do what "
@@ -161,6 +170,7 @@ def _combined(given: Mapping[bool, Answer | NoAnswer], tally: JudgeTally) -> tup
     missing = [answer for answer in given.values() if isinstance(answer, NoAnswer)]
     if missing:
         tally.nulls[missing[0].reason] += 1
+        tally.why = tally.why or missing[0].detail[:200]
         return None, {"null_reason": missing[0].reason, "null_detail": missing[0].detail[:300]}
     preferences = {first: 1 - a.second_better if first else a.second_better for first, a in found.items()}
     if len(preferences) == 2:

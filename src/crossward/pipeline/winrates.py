@@ -1,19 +1,21 @@
 """From verdicts to rates: reads what the variant needs, fits, and says in words what a figure cannot say."""
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from crossward.core.published_winrates import PublishedData
 from crossward.core.verdicts import Verdict
-from crossward.core.winrates import RESAMPLES, Variant, WinRates, n_fits, win_rates
+from crossward.core.winrates import FEWEST, RESAMPLES, Variant, WinRates, n_fits, win_rates
 from crossward.engines.protocols import no_progress
 from crossward.pipeline.progress import Progress
 from crossward.store.difficulty_file import read_published
 from crossward.store.verdict_file import read_verdicts
 
+MANY = 3  # models of a language that joint should have
 _EXTREME_POINTS, _EXTREME_SHARE = 10.0, 0.25
 
 
@@ -58,17 +60,35 @@ def rates_of(
     published: PublishedData | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    few: Literal["refuse", "raw"] = "refuse",
     progress: Progress,
 ) -> WinRates:
     """core.winrates.win_rates with progress, and what should be known of its figures told in lines."""
     total = n_fits(verdicts, variant)
     with progress.task("win rates: fits", total) if total else nullcontext(no_progress) as advance:
         found = win_rates(
-            verdicts, variant=variant, published=published, resamples=resamples, seed=seed, advance=advance
+            verdicts, variant=variant, published=published, resamples=resamples, seed=seed, few=few, advance=advance
         )
-    for line in remarks(found, variant):
+    for line in [*left_out(verdicts, found, variant), *remarks(found, variant)]:
         progress.say(line)
     return found
+
+
+def left_out(verdicts: Sequence[Verdict], found: WinRates, variant: Variant) -> list[str]:
+    """Models that have no rate in a language, or none at equal lengths, for want of verdicts."""
+    judged = {(verdict.model, verdict.language) for verdict in verdicts}
+    rated = {(rate.model, rate.language): rate for rate in found.rates}
+    lines = [
+        f"{model} ({language}): all verdicts are null, so it has no win rate"
+        for model, language in sorted(judged - rated.keys())
+    ]
+    if variant != "none":
+        lines += [
+            f"{model} ({language}): {rate.n_judged} usable verdicts, fewer than {FEWEST}: its raw win rate alone"
+            for (model, language), rate in rated.items()
+            if rate.lc_win_rate is None
+        ]
+    return lines
 
 
 def remarks(found: WinRates, variant: Variant) -> list[str]:
@@ -80,6 +100,13 @@ def remarks(found: WinRates, variant: Variant) -> list[str]:
         lines.append(f"instructions without a usable verdict, in no win rate ({told}{more})")
     if variant == "published" and (others := sorted({rate.language for rate in found.rates} - {"en"})):
         lines.append(f"published: difficulties and gamed rows are English ones, used for {', '.join(others)} too")
+    if variant == "joint":
+        models = Counter((rate.language, rate.baseline) for rate in found.rates if rate.lc_win_rate is not None)
+        if alone := sorted({language for (language, _), n in models.items() if n < MANY}):
+            lines.append(
+                f"joint: fewer than {MANY} models in {', '.join(alone)}, so length bias and difficulty are hard to "
+                "tell apart there: give the verdicts of other models on the same instructions too"
+            )
     for rate in found.rates:
         if rate.lc_win_rate is not None and _extreme(rate.win_rate, rate.lc_win_rate):
             lines.append(

@@ -17,12 +17,13 @@ from crossward.store.json_fields import id_of, shown, text_of
 from crossward.store.json_lines import Row, parse_json, read_file, read_json_lines, write_json_lines
 
 UNKNOWN_LANGUAGE = "und"  # ISO 639: undetermined
+_LONGEST = 10**12
 
 
 def read_verdicts(path: Path, *, language: str | None = None) -> list[Verdict]:
     """Verdicts of a JSON Lines file, or of alpaca_eval's annotations.json (a list).
 
-    `language` is that of rows that name none; annotations never do. Raises ValueError naming file and line.
+    `language` is that of rows that name none, as alpaca_eval's do not. Raises ValueError naming file and line.
     """
     if path.is_file() and read_file(path).lstrip().startswith(b"["):
         return _annotations(path, language or UNKNOWN_LANGUAGE)
@@ -79,7 +80,7 @@ def _preference(value: Any, where: str) -> float | None:
 
 def _length(row: Row, field: str, where: str) -> int:
     value = row.get(field)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LONGEST:
         raise ValueError(f"{where}: field {field!r} must be a number of characters, 0 or more, got {shown(value)}")
     return value
 
@@ -89,7 +90,11 @@ def _annotations(path: Path, language: str) -> list[Verdict]:
 
     Rows carry no id: "id" or "index" if there is one, else a hash of the instruction, the same for every model.
     """
-    rows = parse_json(read_file(path).decode("utf-8"), where=str(path))
+    try:
+        text = read_file(path).decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not valid UTF-8: save the file as UTF-8") from None
+    rows = parse_json(text, where=str(path))
     found = []
     for number, row in enumerate(rows, start=1):
         where = f"{path}, item {number}"
@@ -100,7 +105,7 @@ def _annotations(path: Path, language: str) -> list[Verdict]:
         found.append(
             Verdict(
                 id=id or hashlib.sha256(instruction.encode()).hexdigest()[:16],
-                language=language,
+                language=text_of(row, "language", where) if row.get("language") else language,
                 model=text_of(row, "generator_2", where),
                 baseline=text_of(row, "generator_1", where),
                 preference=_published_preference(row.get("preference"), where),
