@@ -11,6 +11,7 @@ from tests.support.recipes import PROMPTS, config_of, make_recipe
 
 from crossward.core.judging import model_shown_first
 from crossward.pipeline.iterate import run
+from crossward.pipeline.judge_stage import run_verdicts
 from crossward.pipeline.progress import Silent
 from crossward.pipeline.stages import read_sampled
 from crossward.store import manifest
@@ -113,6 +114,33 @@ def test_a_judge_that_fails_half_way_is_asked_only_for_the_rest(tmp_path: Path):
         sick[0] = False
         go(recipe)
         assert len(server.requests) == 4 + 5  # three kept, one refused; the fourth again and four of π_1
+
+
+def test_nulls_of_a_finished_run_are_asked_again_and_stay_where_nobody_answers(tmp_path: Path):
+    sick, gone = [True], [False]
+
+    def partly(request: Request, before: int) -> Reply:
+        if gone[0]:
+            return Reply(status=401, body={"error": "no"})
+        bad = sick[0] and "Nombra" in request["messages"][-1]["content"]
+        return named(request, text="Neither", logprobs=False) if bad else named(request)
+
+    with chat_server(partly) as server:
+        recipe = judged_recipe(tmp_path, server)
+        directory, _ = go(recipe)
+        nulls = lambda: sum(v.preference is None for v in run_verdicts(directory))  # noqa: E731
+        assert nulls() == 2  # one of each policy
+        gone[0] = True
+        _, lines = go(recipe)
+        assert any("iteration-0/judge: they stay null: stopped" in line for line in lines)
+        assert nulls() == 2
+        sick[0], gone[0] = False, False
+        asked = len(server.requests)
+        go(recipe)
+        assert nulls() == 0
+        assert len(server.requests) - asked == 2
+        go(recipe)
+        assert len(server.requests) - asked == 2
 
 
 def test_another_judge_is_refused_unless_judging_is_done_again_and_answers_stay(tmp_path: Path):

@@ -6,7 +6,7 @@ pays only for questions that are new.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,13 @@ from crossward.pipeline.evaluate import (
     write_all_annotations,
 )
 from crossward.pipeline.judges import JudgeSettings, opened_judge, read_template
-from crossward.pipeline.judging import judge_comparisons, remarks
+from crossward.pipeline.judging import Judged, judge_comparisons, remarks
 from crossward.pipeline.outputs import first_answer
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.stages import run_stage, stream_sampled
 from crossward.pipeline.winrates import as_summary, published_data, rates_of
 from crossward.store.files import write_text
-from crossward.store.manifest import StageManifest, content_hash, read
+from crossward.store.manifest import StageManifest, content_hash, read, redo
 from crossward.store.model_outputs import ModelOutputs, joined, read_model_outputs
 from crossward.store.run_dir import IterationDir, RunDir, StageDir
 from crossward.store.verdict_file import read_verdicts, write_verdicts
@@ -164,7 +164,7 @@ def judge(
     assert answered is not None
     template = read_template(settings.template)
 
-    def work() -> tuple[list[Path], dict[str, Any]]:
+    def ask() -> tuple[list[Comparison], Judged]:
         comparisons = [
             comparison
             for language, base in baseline.items()
@@ -177,15 +177,20 @@ def judge(
             )
             told_spending(opened, settings, progress)
             require_finished(opened, judged)
+        return comparisons, judged
+
+    def work() -> tuple[list[Path], dict[str, Any]]:
+        comparisons, judged = again or ask()
         for line in remarks(judged):
             progress.say(line)
         for language in baseline:
             rows = [(verdict, more) for verdict, more in judged.rows if verdict.language == language]
             write_verdicts(stage.verdicts_file(language), rows)
-        written = write_all_annotations(stage.annotations, comparisons, judged, opened.name)
+        written = write_all_annotations(stage.annotations, comparisons, judged, settings.name)
         counts = {language: tally.counts() for (language, _), tally in judged.tallies.items()}
         return written + [stage.verdicts_file(language) for language in baseline], {"languages": counts}
 
+    again = _nulls_again(stage, ask, progress)
     hashes = {
         f"baseline/{language}": content_hash([[output.key, output.output] for output in base.outputs])
         for language, base in baseline.items()
@@ -197,6 +202,29 @@ def judge(
         "seed": settings.seed,
     }
     return run_stage(stage, {"answers": answered.digest, **hashes}, asked, work)
+
+
+def _nulls_again(
+    stage: StageDir, ask: Callable[[], tuple[list[Comparison], Judged]], progress: Progress
+) -> tuple[list[Comparison], Judged] | None:
+    """What asking again for the nulls of a finished stage brought, which is then done again with it; None for nothing.
+
+    Where the judge cannot be had, what there is stays.
+    """
+    done = read(stage)
+    nulls = sum(counts["n_null"] for counts in done.counts["languages"].values()) if done is not None else 0
+    if not nulls:
+        return None
+    progress.say(f"{stage.title}: {nulls} verdicts are null: asking for them again")
+    try:
+        comparisons, judged = ask()
+    except ValueError as error:
+        progress.say(f"{stage.title}: they stay null: {error}")
+        return None
+    if sum(tally.nulls.total() for tally in judged.tallies.values()) >= nulls:
+        return None
+    redo(stage)
+    return comparisons, judged
 
 
 def run_verdicts(directory: RunDir) -> list[Verdict]:
