@@ -92,7 +92,7 @@ def test_scores_by_language_and_their_average(tmp_path: Path, spec: ModelSpec, q
     assert pooled["acc"]["shared_questions"] == len(SWAHILI)
 
     # Clustered, from the single items that are kept beside the output.
-    kept = [json.loads(line)["result"] for line in (tmp_path / "results.json.tasks").read_text().splitlines()]
+    kept = [json.loads(line) for line in (tmp_path / "results.json.tasks").read_text().splitlines()]
     parts: dict[str, float] = {}
     for row in kept:
         items = np.array(row["items"]["acc"])
@@ -176,26 +176,37 @@ def test_a_cut_run_goes_on_where_it_stopped(
 
 
 @pytest.mark.parametrize(
-    "damage",
-    [lambda line: line[:-10], lambda line: line[:-1], lambda line: b"x" * 2 * len(line) + b"\n"],
+    ("damage", "scored_again", "left"),
+    [
+        (lambda line: line[:-10], True, b""),
+        (lambda line: line[:-1], False, b""),  # whole but for its newline: nothing is lost
+        (lambda line: b"x" * 2 * len(line) + b"\n", True, b"x"),  # a damaged line is passed over, not cut off
+    ],
     ids=["torn", "without its end", "longer than what was there"],
 )
 def test_a_damaged_line_is_scored_again_and_the_others_are_not(
-    tmp_path: Path, spec: ModelSpec, quizzes: Path, scored: list[str], damage: Callable[[bytes], bytes]
+    tmp_path: Path,
+    spec: ModelSpec,
+    quizzes: Path,
+    scored: list[str],
+    damage: Callable[[bytes], bytes],
+    scored_again: bool,
+    left: bytes,
 ):
     whole = run(tmp_path, spec)
     kept = tmp_path / "results.json.tasks"
     first, second = kept.read_bytes().splitlines(keepends=True)
     kept.write_bytes(first + damage(second))
     assert run(tmp_path, spec) == whole
-    assert scored == ["quiz_es", "quiz_sw", "quiz_sw"]
-    assert kept.read_bytes() == first + second
+    assert scored == ["quiz_es", "quiz_sw", *(["quiz_sw"] if scored_again else [])]
+    passed_over = damage(second) if left else b""
+    assert kept.read_bytes() == first + passed_over + second
 
 
 def test_two_processes_do_not_write_one_output(tmp_path: Path, spec: ModelSpec, quizzes: Path):
     with (
         TaskResults(tmp_path / "results.json"),
-        pytest.raises(ValueError, match="is being written by another process"),
+        pytest.raises(ValueError, match="is in use already: wait until that process ends"),
     ):
         run(tmp_path, spec)
     assert not (tmp_path / "results.json.tasks").exists(), "nothing was kept"

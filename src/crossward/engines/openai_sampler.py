@@ -21,9 +21,6 @@ from crossward.engines.protocols import Advance, Kept, Sampling, no_progress
 from crossward.engines.sample_rows import response_of, sample_rows
 from crossward.engines.tokens import ChatTokens, messages_of
 
-# Fields that some servers do not know, and refuse a request for.
-_EXTRAS = ("return_token_ids", "stop_token_ids")
-
 
 class _Unusable(Again):
     """An answer without a usable text; another seed may bring one."""
@@ -50,7 +47,7 @@ class OpenAiSampler:
         self._kept = kept
         self._tokens = tokens
         self._limit = limit
-        self._extras: dict[str, Any] = {}
+        self._extras: dict[str, Any] = {}  # fields that some servers do not know, and refuse a request for
         if tokens is not None:
             self._extras = {"return_token_ids": True, "stop_token_ids": sorted(tokens.stop_ids)}
 

@@ -9,6 +9,7 @@ from crossward.config import Config
 from crossward.core.instructions import judged_under
 from crossward.core.pairing import PairingRules
 from crossward.core.records import Prompt
+from crossward.core.spending import Budget
 from crossward.engines.endpoint import Endpoint, completions_url, read_key, require_httpx
 from crossward.engines.models import base_spec, max_positions, model_fingerprint, read_config, settle
 from crossward.engines.protocols import (
@@ -24,6 +25,7 @@ from crossward.engines.protocols import (
 )
 from crossward.engines.tokens import ChatTokens, compare_tokens, load_tokens
 from crossward.pipeline.choose import endpoint_sampler, local_sampler, local_scorer, require_engine, resolved
+from crossward.pipeline.judges import JudgeSettings, read_template
 from crossward.pipeline.progress import Progress
 from crossward.sections import Decoding
 
@@ -240,6 +242,41 @@ def training_of(config: Config, seed: int) -> Training:
         if lora is None
         else Lora(rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, target_modules=lora.target_modules),
     )
+
+
+def judge_settings(config: Config) -> JudgeSettings:
+    """The judge that a recipe names. Raises ValueError where its key or its template is not there."""
+    section = config.evaluate.judge
+    assert section is not None
+    endpoint = checkpoint = None
+    if section.base_url is not None and section.model is not None:
+        endpoint = Endpoint(
+            base_url=section.base_url,
+            model=section.model,
+            api_key_env=section.api_key_env,
+            concurrency=section.concurrency,
+            timeout_s=section.timeout_s,
+            attempts=section.attempts,
+            first_pause_s=0.5,
+        )
+    if section.checkpoint is not None:
+        checkpoint = ModelSpec(path=section.checkpoint, dtype=section.dtype, device=config.runtime.device)
+    settings = JudgeSettings(
+        endpoint=endpoint,
+        checkpoint=checkpoint,
+        template=None if section.template is None else Path(section.template),
+        order=section.order,
+        seed=config.seed,
+        budget=Budget(
+            prompt_price=section.prompt_price,
+            completion_price=section.completion_price,
+            max_cost=section.max_cost,
+            max_tokens=section.max_tokens,
+        ),
+        vllm=VllmOptions(**config.runtime.vllm.model_dump(), threads=config.runtime.threads),
+    )
+    read_template(settings.template)
+    return settings
 
 
 def checkpoint(engines: Engines, folder: Path, digest: str) -> Model:

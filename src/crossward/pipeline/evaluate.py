@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crossward.core.judging import Comparison, PairTemplate
+from crossward.core.judging import Comparison
 from crossward.core.language import language_name
 from crossward.core.published_winrates import PublishedData
 from crossward.core.winrates import RESAMPLES, Variant, WinRates
@@ -129,7 +129,7 @@ def evaluate_files(
     template = read_template(settings.template)
     require_room_for_names(comparisons)
     with opened_judge(settings, output / "judgements.jsonl", progress) as judge:
-        tell_estimate(comparisons, template, settings, progress)
+        tell_estimate(comparisons, settings, progress)
         judged = judge_comparisons(
             comparisons, judge, template, order=settings.order, seed=settings.seed, progress=progress
         )
@@ -165,16 +165,13 @@ def estimate_files(comparisons: Sequence[Comparison], settings: JudgeSettings) -
     }
 
 
-def tell_estimate(
-    comparisons: Sequence[Comparison], template: PairTemplate, settings: JudgeSettings, progress: Progress
-) -> None:
+def tell_estimate(comparisons: Sequence[Comparison], settings: JudgeSettings, progress: Progress) -> None:
     """One line before anything is paid."""
-    questions = questions_of(comparisons, template, order=settings.order, seed=settings.seed)
-    tokens = estimate(questions)
-    cost = settings.budget.cost(tokens, len(questions))
-    money = f", about {cost:.2f} at the prices given" if cost else ""
+    found = estimate_files(comparisons, settings)
+    money = f", about {found['cost']:.2f} at the prices given" if found["cost"] else ""
     progress.say(
-        f"{len(questions)} questions to {settings.name}, about {tokens} tokens{money}, less what was answered before"
+        f"{found['questions']} questions to {settings.name}, about {found['prompt_tokens']} tokens{money}, "
+        "less what was answered before"
     )
 
 

@@ -13,11 +13,9 @@ from typing import Any
 
 from crossward.config import Config
 from crossward.core.judging import Comparison
-from crossward.core.spending import Budget
 from crossward.core.verdicts import Verdict
 from crossward.core.winrates import WinRates
-from crossward.engines.endpoint import Endpoint
-from crossward.engines.protocols import ModelSpec, VllmOptions
+from crossward.pipeline.assemble import judge_settings
 from crossward.pipeline.evaluate import (
     LengthControl,
     require_finished,
@@ -97,41 +95,6 @@ class Judging:
         return None if self.settings is None else tabulate(self.directory, self.control, self.progress)
 
 
-def judge_settings(config: Config) -> JudgeSettings:
-    """The judge that a recipe names. Raises ValueError where its key or its template is not there."""
-    section = config.evaluate.judge
-    assert section is not None
-    endpoint = checkpoint = None
-    if section.base_url is not None and section.model is not None:
-        endpoint = Endpoint(
-            base_url=section.base_url,
-            model=section.model,
-            api_key_env=section.api_key_env,
-            concurrency=section.concurrency,
-            timeout_s=section.timeout_s,
-            attempts=section.attempts,
-            first_pause_s=0.5,
-        )
-    if section.checkpoint is not None:
-        checkpoint = ModelSpec(path=section.checkpoint, dtype=section.dtype, device=config.runtime.device)
-    settings = JudgeSettings(
-        endpoint=endpoint,
-        checkpoint=checkpoint,
-        template=None if section.template is None else Path(section.template),
-        order=section.order,
-        seed=config.seed,
-        budget=Budget(
-            prompt_price=section.prompt_price,
-            completion_price=section.completion_price,
-            max_cost=section.max_cost,
-            max_tokens=section.max_tokens,
-        ),
-        vllm=VllmOptions(**config.runtime.vllm.model_dump(), threads=config.runtime.threads),
-    )
-    read_template(settings.template)
-    return settings
-
-
 def baseline_files(baseline: str, languages: tuple[str, ...]) -> dict[str, ModelOutputs]:
     """The baseline's answers by language. Raises ValueError where a language has no file, or a file no name."""
     found = {}
@@ -170,7 +133,7 @@ def judge(
             for language, base in baseline.items()
             for comparison in _comparisons(answers_of(here.stage("evaluate"), language, name), base, language)
         ]
-        tell_estimate(comparisons, template, settings, progress)
+        tell_estimate(comparisons, settings, progress)
         with opened_judge(settings, directory.judgements, progress) as opened:
             judged = judge_comparisons(
                 comparisons, opened, template, order=settings.order, seed=settings.seed, progress=progress

@@ -124,8 +124,5 @@ def _extreme(raw: float, controlled: float) -> bool:
 
 def as_summary(found: WinRates) -> dict[str, Any]:
     """Everything as plain values."""
-    return {key: [asdict(item) for item in items] for key, items in _parts(found).items()}
-
-
-def _parts(found: WinRates) -> dict[str, Sequence[Any]]:
-    return {"rates": found.rates, "averages": found.averages, "differences": found.differences}
+    parts = {"rates": found.rates, "averages": found.averages, "differences": found.differences}
+    return {key: [asdict(item) for item in items] for key, items in parts.items()}

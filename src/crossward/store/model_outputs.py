@@ -93,7 +93,7 @@ def joined(
         ]
         raise ValueError(
             f"answers and baseline are over different instructions: {'; '.join(told)}; give files of the same "
-            "instructions, or leave these out with --allow-missing"
+            "instructions (crossward evaluate --allow-missing leaves these out)"
         )
     common = [key for key in ours if key in theirs]
     if not common:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from crossward.core.verdicts import Verdict
+from crossward.store.edges import UNKNOWN_LANGUAGE
 from crossward.store.files import write_text
 from crossward.store.json_fields import id_of, shown, text_of
 from crossward.store.json_lines import Row, parse_json, read_file, read_json_lines, write_json_lines
 
-UNKNOWN_LANGUAGE = "und"  # ISO 639: undetermined
 _LONGEST = 10**12
 
 
