@@ -49,6 +49,7 @@ class Difference:
 
 
 def averages(judged: Mapping[Key, Judged], weights: Array) -> list[Average]:
+    """The mean of every model that is judged in two languages or more."""
     import numpy as np
 
     by_model: dict[tuple[str, str], dict[str, Judged]] = {}

@@ -22,7 +22,7 @@ from crossward.pipeline.judging import Judged, estimate, judge_comparisons, ques
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.winrates import as_summary, rates_of
 from crossward.store.files import write_text
-from crossward.store.model_outputs import ModelOutputs, joined, read_model_outputs
+from crossward.store.model_outputs import ModelOutput, ModelOutputs, joined, read_model_outputs
 from crossward.store.run_dir import safe_name
 from crossward.store.verdict_file import write_annotations, write_verdicts
 
@@ -90,19 +90,26 @@ def comparisons_of(
             rows, left_out = joined(ours, base, allow_missing=allow_missing)
             if left_out:
                 progress.say(f"{model} ({language}): {left_out} instructions are in one file only and are left out")
-            found += [
-                Comparison(
-                    id=id,
-                    language=language,
-                    instruction=answer.instruction,
-                    model=model,
-                    baseline=base_name,
-                    model_answer=answer.output,
-                    baseline_answer=other.output,
-                )
-                for id, answer, other in rows
-            ]
+            found += compared(rows, language, model=model, baseline=base_name)
     return found
+
+
+def compared(
+    rows: Sequence[tuple[str, ModelOutput, ModelOutput]], language: str, *, model: str, baseline: str
+) -> list[Comparison]:
+    """Rows of (id, answer, baseline's answer) as comparisons."""
+    return [
+        Comparison(
+            id=id,
+            language=language,
+            instruction=answer.instruction,
+            model=model,
+            baseline=baseline,
+            model_answer=answer.output,
+            baseline_answer=other.output,
+        )
+        for id, answer, other in rows
+    ]
 
 
 def _read(path: Path, language: str, languages: Sequence[str]) -> ModelOutputs:

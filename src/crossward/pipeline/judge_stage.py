@@ -18,6 +18,7 @@ from crossward.core.winrates import WinRates
 from crossward.pipeline.assemble import judge_settings
 from crossward.pipeline.evaluate import (
     LengthControl,
+    compared,
     require_finished,
     tell_estimate,
     told_spending,
@@ -228,16 +229,6 @@ def _comparisons(answers: ModelOutputs, base: ModelOutputs, language: str) -> li
     keys = {output.id for output in answers.outputs} | {output.instruction for output in answers.outputs}
     asked = replace(base, outputs=tuple(output for output in base.outputs if output.key in keys))
     rows, _ = joined(answers, asked)
+    assert answers.generator is not None
     assert base.generator is not None
-    return [
-        Comparison(
-            id=id,
-            language=language,
-            instruction=answer.instruction,
-            model=answer.generator or "",
-            baseline=base.generator,
-            model_answer=answer.output,
-            baseline_answer=other.output,
-        )
-        for id, answer, other in rows
-    ]
+    return compared(rows, language, model=answers.generator, baseline=base.generator)
