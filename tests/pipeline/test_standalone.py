@@ -17,7 +17,7 @@ from crossward.pipeline.progress import Silent
 from crossward.pipeline.resumable import score_file
 from crossward.pipeline.stages import read_pairs, read_sampled, read_scored
 from crossward.pipeline.standalone import identifier_for, megabytes, pair_file, read_prompts
-from crossward.store import edges
+from crossward.store import edges, pair_rows
 
 FIELDS = {"id_field": "id", "instruction_field": "instruction"}
 
@@ -48,12 +48,10 @@ def test_files_give_the_scores_and_pairs_of_a_run(tmp_path: Path):
     for ours, theirs in zip(again, scored, strict=True):
         assert [r.log_ratio for r in ours.responses] == pytest.approx([r.log_ratio for r in theirs.responses], abs=1e-4)
     edges.write_scored(tmp_path / "scored.jsonl", scored)
-    rules = PairingRules(length_unit="characters")
-    summaries = pair_file(
-        tmp_path / "scored.jsonl", tmp_path / "pairs.jsonl", rules=rules, identifier=None, progress=Silent()
-    )
+    rules, path = PairingRules(length_unit="characters"), tmp_path / "pairs.jsonl"
+    summaries = pair_file(tmp_path / "scored.jsonl", path, rules=rules, identifier=None, progress=Silent())
     pairs = read_pairs(here.stage("pair"))
-    assert [(row.id, row.language, row.chosen, row.rejected) for row in edges.read_pairs(tmp_path / "pairs.jsonl")] == [
+    assert [(row.id, row.language, row.chosen, row.rejected) for row in pair_rows.read_pairs(path)] == [
         (pair.prompt.id, pair.prompt.language, pair.chosen.response, pair.rejected.response) for pair in pairs
     ]
     assert sum(summary["n_pairs"] for summary in summaries.values()) == len(pairs)
@@ -105,7 +103,7 @@ def test_the_language_filter_of_a_file_knows_its_languages_and_english(tmp_path:
         progress=Silent(),
     )["es"]
     assert summary["removed_responses"] == {"wrong-language": 1}
-    (pair,) = edges.read_pairs(tmp_path / "pairs.jsonl")
+    (pair,) = pair_rows.read_pairs(tmp_path / "pairs.jsonl")
     assert pair.chosen.text == "La casa está cerca del mar azul."
 
 
@@ -149,7 +147,7 @@ def test_a_stream_of_many_languages_gives_the_bytes_of_pairing_in_memory(tmp_pat
         code: pair_groups([group for group in groups if group.prompt.language == code], rules)
         for code in ("es", "fr", "sw")
     }
-    edges.write_pairs(tmp_path / "expected.jsonl", (pair for found in made.values() for pair in found.pairs))
+    pair_rows.write_pairs(tmp_path / "expected.jsonl", (pair for found in made.values() for pair in found.pairs))
     for input in (tmp_path / "scored.jsonl", tmp_path / "pipe"):
         if not input.exists():
             os.mkfifo(input)

@@ -8,12 +8,15 @@ from crossward.core.records import (
     FinishReason,
     PreferencePair,
     Prompt,
+    RatedPrompt,
+    RatedResponse,
     Response,
     SampledPrompt,
     ScoredPrompt,
     ScoredResponse,
     Skipped,
     SkipReason,
+    Source,
     View,
 )
 
@@ -37,6 +40,14 @@ SCORED_RESPONSES = st.builds(
     policy_logprob=FLOAT,
     reference_logprob=FLOAT,
     n_tokens=st.integers(0, 2**31 - 1),
+    judged=st.none() | RESPONSES,
+)
+RATED_RESPONSES = st.builds(
+    RatedResponse,
+    response=RESPONSES,
+    rating=FLOAT,
+    n_tokens=st.integers(0, 2**31 - 1),
+    parts=st.lists(FLOAT, max_size=3).map(tuple),
 )
 SAMPLED = st.builds(SampledPrompt, prompt=prompts(), responses=st.lists(RESPONSES, max_size=4).map(tuple))
 SCORED = st.builds(
@@ -46,11 +57,18 @@ SCORED = st.builds(
     judged_under=TEXT,
     responses=st.lists(SCORED_RESPONSES, max_size=4).map(tuple),
 )
+RATED = st.builds(
+    RatedPrompt,
+    prompt=prompts(),
+    rated_by=st.sampled_from(get_args(Source)),
+    judged_under=TEXT,
+    responses=st.lists(RATED_RESPONSES, max_size=4).map(tuple),
+)
 PAIRS = st.builds(
     PreferencePair,
     prompt=prompts(),
-    chosen=SCORED_RESPONSES,
-    rejected=SCORED_RESPONSES,
+    chosen=SCORED_RESPONSES | RATED_RESPONSES,
+    rejected=SCORED_RESPONSES | RATED_RESPONSES,
     alpha=FLOAT,
     chosen_score=FLOAT,
     rejected_score=FLOAT,

@@ -1,6 +1,7 @@
 """The files that people and other tools see: they round-trip, they hold the promised fields, mistakes name the line."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from tests.store.strategies import PAIRS, SAMPLED, SCORED, lists_of
 
 from crossward.core.records import PreferencePair, Prompt, Response, SampledPrompt, ScoredPrompt, ScoredResponse
-from crossward.store import edges
+from crossward.store import edges, pair_rows
 
 QUICK = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 GROUP: dict[str, Any] = {
@@ -44,15 +45,21 @@ def test_groups_come_back_as_they_were(tmp_path: Path, groups: list[SampledPromp
 @given(scored=lists_of(SCORED, min_size=1))
 def test_scored_groups_come_back_as_they_were(tmp_path: Path, scored: list[ScoredPrompt]):
     edges.write_scored(tmp_path / "scored.jsonl", scored)
-    assert edges.read_scored(tmp_path / "scored.jsonl") == scored
+    assert edges.read_scored(tmp_path / "scored.jsonl") == list(map(with_judged_texts, scored))
+
+
+def with_judged_texts(group: ScoredPrompt) -> ScoredPrompt:
+    """Of what was judged in a response's place, a file for people keeps the text alone."""
+    kept = [r if r.judged is None else replace(r, judged=Response(text=r.judged.text)) for r in group.responses]
+    return replace(group, responses=tuple(kept))
 
 
 @QUICK
 @given(pairs=lists_of(PAIRS, min_size=1))
 def test_pairs_come_back_with_their_texts_and_ids(tmp_path: Path, pairs: list[PreferencePair]):
-    edges.write_pairs(tmp_path / "pairs.jsonl", pairs)
-    assert edges.read_pairs(tmp_path / "pairs.jsonl") == [
-        edges.PairRow(
+    pair_rows.write_pairs(tmp_path / "pairs.jsonl", pairs)
+    assert pair_rows.read_pairs(tmp_path / "pairs.jsonl") == [
+        pair_rows.PairRow(
             id=pair.prompt.id,
             language=pair.prompt.language,
             instruction=pair.prompt.instruction,
@@ -94,7 +101,7 @@ def test_a_pair_line_is_what_trl_reads(tmp_path: Path):
         chosen_score=0.45,
         rejected_score=-1.04,
     )
-    edges.write_pairs(tmp_path / "pairs.jsonl", [pair])
+    pair_rows.write_pairs(tmp_path / "pairs.jsonl", [pair])
     row = json.loads((tmp_path / "pairs.jsonl").read_text(encoding="utf-8"))
     assert row["prompt"] == [{"role": "user", "content": "Di hola."}]
     assert row["chosen"] == [{"role": "assistant", "content": "Hola."}]
@@ -142,7 +149,7 @@ def test_what_other_tools_leave_out_gets_a_neutral_value(tmp_path: Path):
     ids=["texts", "conversational", "prompt-inside"],
 )
 def test_pairs_of_any_dpo_data_are_read(tmp_path: Path, row: dict[str, Any]):
-    (pair,) = edges.read_pairs(write_rows(tmp_path / "p.jsonl", row))
+    (pair,) = pair_rows.read_pairs(write_rows(tmp_path / "p.jsonl", row))
     assert (pair.id, pair.language, pair.instruction) == ("1", "und", "Hi?")
     assert (pair.chosen.text, pair.rejected.text, pair.chosen.finish_reason) == ("Yes.", "No.", "stop")
 
@@ -175,7 +182,8 @@ def test_wrong_groups_name_the_line(tmp_path: Path, changes: dict[str, Any], sen
         ({"policy_logprob": [1.0]}, r"field 'policy_logprob' has 1 items for 2 responses"),
         ({"policy_logprob": [1.0, "x"]}, r"field 'policy_logprob' must hold finite numbers, got 'x'"),
         ({"n_tokens": [1, -1]}, r"field 'n_tokens' must hold whole numbers of 0 or more, got -1"),
-        ({"view": "translated"}, r"field 'view' must be one of crosslingual, multilingual, got 'translated'"),
+        ({"view": "mine"}, r"field 'view' must be one of crosslingual, multilingual, translated, got 'mine'"),
+        ({"judged": [1, None]}, "field 'judged' must hold texts, got 1"),
     ],
 )
 def test_wrong_scores_name_the_line(tmp_path: Path, changes: dict[str, Any], sentence: str):
@@ -200,4 +208,4 @@ def test_wrong_scores_name_the_line(tmp_path: Path, changes: dict[str, Any], sen
 )  # fmt: skip
 def test_wrong_pairs_name_the_line(tmp_path: Path, row: dict[str, Any], sentence: str):
     with pytest.raises(ValueError, match=f"line 1: .*{sentence}"):
-        edges.read_pairs(write_rows(tmp_path / "p.jsonl", row))
+        pair_rows.read_pairs(write_rows(tmp_path / "p.jsonl", row))

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.store.strategies import OUTCOMES, SAMPLED, SCORED
+from tests.store.strategies import OUTCOMES, RATED, SAMPLED, SCORED
 
 from crossward.core.records import (
     PreferencePair,
@@ -21,11 +21,12 @@ from crossward.core.records import (
     ScoredResponse,
     Skipped,
 )
-from crossward.store import tables
+from crossward.store import parquet_files, table_rows, tables
 
 KINDS = {
     "sampled": (tables.write_sampled, tables.read_sampled),
     "scored": (tables.write_scored, tables.read_scored),
+    "rated": (tables.write_rated, lambda path: list(tables.stream_rated(path))),
     "outcomes": (tables.write_outcomes, tables.read_outcomes),
 }
 STRIDE = 11  # of the bytes flipped: all of them take 8 seconds a mask
@@ -62,7 +63,7 @@ def round_trip(kind: str, records: list) -> list:
         found = read(first)
         write(second, found)
         assert first.read_bytes() == second.read_bytes()
-        assert tables.count_rows(first) == len(records)
+        assert parquet_files.count_rows(first) == len(records)
         return found
 
 
@@ -70,6 +71,12 @@ def round_trip(kind: str, records: list) -> list:
 @given(st.lists(SAMPLED, max_size=4))
 def test_sampled_round_trip(records):
     assert round_trip("sampled", records) == records
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(RATED, max_size=4))
+def test_rated_round_trip(records):
+    assert round_trip("rated", records) == records
 
 
 @settings(max_examples=25, deadline=None)
@@ -169,7 +176,7 @@ def test_wrong_values_name_row_and_field(tmp_path, change, message):
     path = tmp_path / "part.parquet"
     tables.write_outcomes(path, [PAIR, Skipped(prompt=PROMPT, reason="tie")])
     first, second = pq.read_table(path).to_pylist()
-    pq.write_table(pa.Table.from_pylist([first, second | change], schema=tables.OUTCOMES), path)
+    pq.write_table(pa.Table.from_pylist([first, second | change], schema=table_rows.OUTCOMES), path)
     with pytest.raises(ValueError, match=message):
         tables.read_outcomes(path)
 
@@ -210,7 +217,7 @@ def many(n: int):
 
 
 def test_row_groups_are_written_and_read_as_they_come(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "ROW_GROUP", 16)
+    monkeypatch.setattr(parquet_files, "ROW_GROUP", 16)
 
     def live() -> int:
         return sum(type(value) is ScoredPrompt for value in gc.get_objects())
@@ -239,7 +246,7 @@ def test_row_groups_are_written_and_read_as_they_come(tmp_path, monkeypatch):
 def test_no_record_is_a_file_too(tmp_path):
     tables.write_outcomes(tmp_path / "none", [])
     assert tables.read_outcomes(tmp_path / "none") == []
-    assert tables.count_rows(tmp_path / "none") == 0
+    assert parquet_files.count_rows(tmp_path / "none") == 0
 
 
 def test_a_row_is_named_in_whatever_row_group(tmp_path):
@@ -248,7 +255,7 @@ def test_a_row_is_named_in_whatever_row_group(tmp_path):
     tables.write_outcomes(path, records)
     rows = pq.read_table(path).to_pylist()
     rows[4]["reason"] = "bored"
-    pq.write_table(pa.Table.from_pylist(rows, schema=tables.OUTCOMES), path, row_group_size=2)
+    pq.write_table(pa.Table.from_pylist(rows, schema=table_rows.OUTCOMES), path, row_group_size=2)
     stream = tables.stream_outcomes(path)
     assert [next(stream) for _ in range(4)] == records[:4]
     with pytest.raises(ValueError, match="row 5: field 'reason' is 'bored'"):

@@ -80,7 +80,7 @@ def length_correlation(groups: Iterable[ScoredPrompt]) -> dict[str, Correlation]
     for group in groups:
         ratios = [response.log_ratio for response in group.responses]
         characters.add(ratios, [float(response.n_chars) for response in group.responses])
-        tokens.add(ratios, [float(response.n_tokens) for response in group.responses])
+        tokens.add(ratios, [float(response.n_response_tokens) for response in group.responses])
     return {"characters": characters.result(), "tokens": tokens.result()}
 
 
@@ -106,11 +106,16 @@ def ranks(values: Values) -> list[float]:
 def _gather(sums: list[float], x: Values, y: Values) -> None:
     if not x:
         return
-    mean_x, mean_y = math.fsum(x) / len(x), math.fsum(y) / len(y)
+    mean_x, mean_y = _mean(x), _mean(y)
     for a, b in zip(x, y, strict=True):
         sums[0] += (a - mean_x) * (b - mean_y)
         sums[1] += (a - mean_x) ** 2
         sums[2] += (b - mean_y) ** 2
+
+
+def _mean(values: Values) -> float:
+    """The mean; equal values are exactly their own mean, which a rounded sum may miss."""
+    return values[0] if min(values) == max(values) else math.fsum(values) / len(values)
 
 
 def _quotient(sums: Sequence[float]) -> float | None:

@@ -6,6 +6,7 @@ are gone through twice, once for α (`Survey.add`) and once for the choice (`Sur
 the two, 17 bytes a response are kept. The published code filters nothing; `published_rules()` reproduces it.
 """
 
+import math
 import random
 from array import array
 from collections import Counter
@@ -18,9 +19,11 @@ import numpy as np
 
 from crossward.core.language import Identification
 from crossward.core.length_control import Groups, LengthControl, exact_alpha, grid_alpha
-from crossward.core.records import PreferencePair, ScoredPrompt, ScoredResponse, Skipped, SkipReason
+from crossward.core.records import PreferencePair, Ranked, RankedResponse, RatedResponse, Skipped, SkipReason
 
 LengthUnit = Literal["characters", "tokens", "none"]
+AlphaSearch = Literal["exact", "published-grid"]
+Choice = Literal["reward", "random", "mean-2sd"]
 _REASONS: tuple[SkipReason, ...] = get_args(SkipReason)
 _NONE = len(_REASONS)  # the code of a group that no filter stopped
 
@@ -32,18 +35,21 @@ class PairingRules:
     `upper_bound` forbids choosing a response whose score (log-ratio − α·length, nats) reaches it, as in the published
     code (100 in the paper's runs). `min_margin` (nats) skips pairs whose scores are closer. `language_confidence` is
     how sure the identifier must be (0 to 1) before a response counts as written in the wrong language. `choice`
-    "random" takes two responses by lot, as a control.
+    "reward" takes best and worst; "mean-2sd" the best and, of those below it, the one whose score is nearest to the
+    group's mean − 2 standard deviations (CroCo, arXiv 2605.26293); "random" two by lot, as a control. `agreement`
+    skips pairs of an ensemble that not every view would order so.
     """
 
     length_unit: LengthUnit
-    alpha_search: Literal["exact", "published-grid"] = "exact"
-    choice: Literal["reward", "random"] = "reward"
+    alpha_search: AlphaSearch = "exact"
+    choice: Choice = "reward"
     seed: int = 42
     upper_bound: float | None = None
     min_margin: float = 0.0
     min_responses: int = 2
     language_confidence: float = 0.9
     filter_responses: bool = True
+    agreement: bool = False
 
 
 def published_rules(length_unit: LengthUnit = "characters", upper_bound: float | None = None) -> PairingRules:
@@ -72,7 +78,7 @@ class Pairing:
 
 
 def pair_groups(
-    groups: Sequence[ScoredPrompt],
+    groups: Sequence[Ranked],
     rules: PairingRules,
     *,
     languages: Sequence[Sequence[Identification]] | None = None,
@@ -107,10 +113,10 @@ class Survey:
     _lengths: array = field(default_factory=lambda: array("d"))
     _kept_sizes: array = field(default_factory=lambda: array("q"))
 
-    def add(self, group: ScoredPrompt, languages: Sequence[Identification] | None = None) -> None:
+    def add(self, group: Ranked, languages: Sequence[Identification] | None = None) -> None:
         """Filter one group's responses and keep their numbers; `languages[k]` says in which response k is written."""
         unit = self.rules.length_unit
-        if unit == "tokens" and any(r.n_tokens == 0 for r in group.responses if r.n_chars):
+        if unit == "tokens" and any(r.n_response_tokens == 0 for r in group.responses if r.n_chars):
             raise ValueError(
                 "length unit 'tokens' needs the number of tokens of every response, got scores without 'n_tokens'"
             )
@@ -123,7 +129,7 @@ class Survey:
         self._sizes.append(len(reasons))
         self._early.append(_NONE if early is None else _REASONS.index(early))
         if early is None and unit != "none" and self.rules.choice != "random":
-            self._scores.extend(response.log_ratio for response in kept)
+            self._scores.extend(response.score for response in kept)
             self._lengths.extend(_length(response, unit) for response in kept)
             self._kept_sizes.append(len(kept))
 
@@ -138,13 +144,13 @@ class Survey:
         )
         return exact_alpha(groups) if self.rules.alpha_search == "exact" else grid_alpha(groups)
 
-    def pairing(self, groups: Iterable[ScoredPrompt]) -> Pairing:
+    def pairing(self, groups: Iterable[Ranked]) -> Pairing:
         """All outcomes at once."""
         control = self.control()
         outcomes = tuple(self.outcomes(groups, control.alpha if control else 0.0))
         return Pairing(outcomes=outcomes, removed_responses=dict(self.removed), control=control)
 
-    def outcomes(self, groups: Iterable[ScoredPrompt], alpha: float) -> Iterator[PreferencePair | Skipped]:
+    def outcomes(self, groups: Iterable[Ranked], alpha: float) -> Iterator[PreferencePair | Skipped]:
         """One pair or one reason per group; the groups are those that were added, in the same order."""
         first = 0
         for group, size, early in zip(groups, self._sizes, self._early, strict=True):
@@ -162,7 +168,7 @@ class Survey:
 
 
 def _removal_reasons(
-    group: ScoredPrompt, rules: PairingRules, languages: Sequence[Identification] | None
+    group: Ranked, rules: PairingRules, languages: Sequence[Identification] | None
 ) -> list[SkipReason | None]:
     """Why each response is left out, or None where it stays."""
     if not rules.filter_responses:
@@ -190,7 +196,7 @@ def _is_wrong(identified: Identification, language: str, confidence: float) -> b
 
 
 def _too_few(
-    kept: Sequence[ScoredResponse], reasons: Sequence[SkipReason | None], min_responses: int
+    kept: Sequence[RankedResponse], reasons: Sequence[SkipReason | None], min_responses: int
 ) -> SkipReason | None:
     """Why a group has no pair before any score is looked at; the filter's reason where one filter alone emptied it."""
     if len(kept) >= max(min_responses, 1):
@@ -201,21 +207,21 @@ def _too_few(
     return "too-few-responses"
 
 
-def _length(response: ScoredResponse, unit: LengthUnit) -> float:
+def _length(response: RankedResponse, unit: LengthUnit) -> float:
     match unit:
         case "characters":
             return float(response.n_chars)
         case "tokens":
-            return float(response.n_tokens)
+            return float(response.n_response_tokens)
         case "none":
             return 0.0
 
 
 def _choose(
-    group: ScoredPrompt, kept: Sequence[ScoredResponse], alpha: float, rules: PairingRules
+    group: Ranked, kept: Sequence[RankedResponse], alpha: float, rules: PairingRules
 ) -> PreferencePair | Skipped:
     """Best and worst of the kept responses by score, or the reason why there is no pair. Ties go to the first."""
-    scores = [response.log_ratio - alpha * _length(response, rules.length_unit) for response in kept]
+    scores = [response.score - alpha * _length(response, rules.length_unit) for response in kept]
     if rules.choice == "random":
         lot = random.Random(f"{rules.seed}/{group.prompt.language}/{group.prompt.id}")
         best, worst = lot.sample(range(len(kept)), 2)
@@ -231,14 +237,37 @@ def _choose(
     best = max(allowed, key=scores.__getitem__)
     if scores[best] == scores[worst]:
         return Skipped(prompt=group.prompt, reason="tie")
+    if rules.choice == "mean-2sd":
+        worst = _nearest_below(scores, best)
     if scores[best] - scores[worst] < rules.min_margin:
         return Skipped(prompt=group.prompt, reason="below-margin")
+    if rules.agreement and not _agreed(kept[best], kept[worst]):
+        return Skipped(prompt=group.prompt, reason="views-disagree")
     return _pair(group, kept, scores, best, worst, alpha)
 
 
+def _nearest_below(scores: Sequence[float], best: int) -> int:
+    """Of the responses below the best, the one whose score is nearest to mean − 2·sd of all (sd over n). Ties: first.
+
+    >>> _nearest_below([4.0, 1.0, 0.0, -9.0], 0)  # mean −1, sd 4.85: −10.7 is wanted
+    3
+    """
+    mean = sum(scores) / len(scores)
+    wanted = mean - 2.0 * math.sqrt(sum((score - mean) ** 2 for score in scores) / len(scores))
+    below = (k for k in range(len(scores)) if scores[k] < scores[best])
+    return min(below, key=lambda k: abs(scores[k] - wanted))
+
+
+def _agreed(chosen: RankedResponse, rejected: RankedResponse) -> bool:
+    """Whether every view of an ensemble puts the chosen above the rejected; what is not an ensemble agrees."""
+    if not isinstance(chosen, RatedResponse) or not isinstance(rejected, RatedResponse):
+        return True
+    return all(above > below for above, below in zip(chosen.parts, rejected.parts, strict=True))
+
+
 def _pair(
-    group: ScoredPrompt,
-    kept: Sequence[ScoredResponse],
+    group: Ranked,
+    kept: Sequence[RankedResponse],
     scores: Sequence[float],
     best: int,
     worst: int,

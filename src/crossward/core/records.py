@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 FinishReason = Literal["stop", "length"]
-View = Literal["crosslingual", "multilingual"]
+View = Literal["crosslingual", "multilingual", "translated"]
+Source = Literal["ensemble", "reward-model", "judge", "translation-likelihood", "given"]
 SkipReason = Literal[
     "empty",
     "truncated",
@@ -18,6 +19,8 @@ SkipReason = Literal[
     "above-upper-bound",
     "tie",
     "below-margin",
+    "views-disagree",
+    "untranslated",
 ]
 
 
@@ -87,12 +90,16 @@ class ResponseLogprob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredResponse:
-    """A response with log π(y|x) under the policy and under the reference (nats, summed over `n_tokens` tokens)."""
+    """A response with log π(y|x) under the policy and under the reference (nats, summed over `n_tokens` tokens).
+
+    `judged` is the text that was scored in the response's place: its English translation in the translated view.
+    """
 
     response: Response
     policy_logprob: float
     reference_logprob: float
     n_tokens: int
+    judged: Response | None = None
 
     @property
     def log_ratio(self) -> float:
@@ -100,9 +107,19 @@ class ScoredResponse:
         return self.policy_logprob - self.reference_logprob
 
     @property
+    def score(self) -> float:
+        """What responses of a group are ranked by: the log-ratio."""
+        return self.log_ratio
+
+    @property
     def n_chars(self) -> int:
         """Length of the text in characters (Unicode code points)."""
         return len(self.response.text)
+
+    @property
+    def n_response_tokens(self) -> int:
+        """Length of the response itself in tokens, whatever was judged in its place; 0 where it is not known."""
+        return self.n_tokens if self.judged is None else len(self.response.token_ids or ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,19 +133,64 @@ class ScoredPrompt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PreferencePair:
-    """Chosen and rejected response of one prompt. A score is log-ratio − α·length; the margin is their difference."""
+class RatedResponse:
+    """A response with a rating that is not one log-ratio: another model's, a judge's, or several views' together.
+
+    Higher is better; the unit is the rater's own. `parts` are the numbers that a rating was made of, one a view, and
+    `n_tokens` is the length of the response (0 where it is not known).
+    """
+
+    response: Response
+    rating: float
+    n_tokens: int
+    parts: tuple[float, ...] = ()
+
+    @property
+    def score(self) -> float:
+        """What responses of a group are ranked by: the rating."""
+        return self.rating
+
+    @property
+    def n_chars(self) -> int:
+        """Length of the text in characters (Unicode code points)."""
+        return len(self.response.text)
+
+    @property
+    def n_response_tokens(self) -> int:
+        """Length of the response in tokens; 0 where it is not known."""
+        return self.n_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatedPrompt:
+    """A group whose responses were all rated by one source, under `judged_under` where the source reads it."""
 
     prompt: Prompt
-    chosen: ScoredResponse
-    rejected: ScoredResponse
+    rated_by: Source
+    judged_under: str
+    responses: tuple[RatedResponse, ...]
+
+
+Ranked = ScoredPrompt | RatedPrompt  # what pairs are made from
+RankedResponse = ScoredResponse | RatedResponse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreferencePair:
+    """Chosen and rejected response of one prompt. A score is log-ratio (or rating) − α·length; the margin is their
+    difference.
+    """
+
+    prompt: Prompt
+    chosen: RankedResponse
+    rejected: RankedResponse
     alpha: float
     chosen_score: float
     rejected_score: float
 
     @property
     def margin(self) -> float:
-        """chosen_score − rejected_score (nats); negative only where the pair was drawn at random."""
+        """chosen_score − rejected_score (nats, or the rater's unit); negative only where it was drawn at random."""
         return self.chosen_score - self.rejected_score
 
 

@@ -230,3 +230,34 @@ class Judge(Protocol):
     def close(self) -> None:
         """Give memory back; the judge is not used again."""
         ...
+
+
+Method = Literal["dpo", "kto", "simpo", "orpo"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alignment:
+    """How π_0 is made of π_I. `training.beta` is DPO's and KTO's β, SimPO's β, or ORPO's λ.
+
+    `gamma` is SimPO's margin; the weights are KTO's λ_D and λ_U. `training.batch_size` counts pairs, for KTO answers.
+    """
+
+    method: Method
+    training: Training
+    gamma: float = 0.0
+    desirable_weight: float = 1.0
+    undesirable_weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingAnswer:
+    """An answer that KTO trains on: desirable or not, with log π_ref of it and of `mismatched`, an answer to another
+    prompt, both under this row's prompt (nats).
+    """
+
+    instruction: str
+    response: Response
+    desirable: bool
+    mismatched: Response
+    reference_logprob: float
+    mismatched_reference_logprob: float

@@ -82,7 +82,7 @@ class ScoredTally:
         if ratios:
             self._spreads.append(max(ratios) - min(ratios))
         self._lengths["characters"].add(ratios, [float(response.n_chars) for response in group.responses])
-        self._lengths["tokens"].add(ratios, [float(response.n_tokens) for response in group.responses])
+        self._lengths["tokens"].add(ratios, [float(response.n_response_tokens) for response in group.responses])
 
     @property
     def n_responses(self) -> int:

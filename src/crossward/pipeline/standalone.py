@@ -17,7 +17,7 @@ from crossward.pipeline.counts import PairTally
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.stages import counting_left_out, with_margin, with_reference
 from crossward.pipeline.streams import identified
-from crossward.store import edges
+from crossward.store import edges, pair_rows
 from crossward.store.noise_file import read_margins
 from crossward.store.sources import Source, load_prompts, read_rows
 
@@ -102,7 +102,7 @@ def pair_file(
                         yield outcome
                 summaries[code] = tally.counts(found, control)
 
-        edges.write_pairs(output, pairs())
+        pair_rows.write_pairs(output, pairs())
     return summaries
 
 
@@ -139,7 +139,7 @@ def train_file(
     if output.exists():
         raise ValueError(f"{output} already exists: choose another --output, or delete it first")
     settle()
-    rows = edges.read_pairs(input)
+    rows = pair_rows.read_pairs(input)
     tokens = comparable_tokens(policy, reference)
     judged = [
         Judged(instruction=row.instruction, responses=(row.chosen, row.rejected), name=f"pair {row.id!r}")

@@ -1,17 +1,15 @@
-"""JSON Lines for people and other tools: groups in, scored groups and pairs in and out.
+"""JSON Lines for people and other tools: groups in, scored groups in and out.
 
-A row holds one group or pair whole; nothing is joined by line. What other tools leave out gets a neutral value, named
+A row holds one group whole; nothing is joined by line. What other tools leave out gets a neutral value, named
 in each reader; what contradicts itself is a ValueError with the line. Knows no runs.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from crossward.core.records import (
     FinishReason,
-    PreferencePair,
     Prompt,
     Response,
     SampledPrompt,
@@ -21,7 +19,6 @@ from crossward.core.records import (
 )
 from crossward.store.group_file import GroupFile
 from crossward.store.json_fields import (
-    field_of,
     id_of,
     is_whole,
     list_of,
@@ -33,21 +30,10 @@ from crossward.store.json_fields import (
     text_of,
     token_ids_of,
 )
-from crossward.store.json_lines import Row, read_json_lines, write_json_lines
+from crossward.store.json_lines import Row, write_json_lines
 
 _FINISH_REASONS = get_args(FinishReason)
 UNKNOWN_LANGUAGE = "und"  # ISO 639: undetermined
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairRow:
-    """A preference pair as a file of pairs tells it: from Crossward or from any other DPO data."""
-
-    id: str
-    language: str
-    instruction: str
-    chosen: Response
-    rejected: Response
 
 
 def groups_in(path: Path) -> GroupFile[SampledPrompt]:
@@ -98,20 +84,6 @@ def read_scored(path: Path) -> list[ScoredPrompt]:
 def write_scored(path: Path, scored: Iterable[ScoredPrompt]) -> None:
     """Write scored groups: all that `write_groups` writes, and the numbers of each response in parallel lists."""
     write_json_lines(path, map(scored_row, scored))
-
-
-def read_pairs(path: Path) -> list[PairRow]:
-    """Pairs: prompt, chosen and rejected as texts or as lists of messages.
-
-    Absent id: the line number; absent language: "und"; absent finish reason: "stop". A prompt that stands only inside
-    chosen and rejected (their first message) is taken from there.
-    """
-    return [pair_of(row, f"{path}, line {number}", number) for number, row in read_json_lines(path)]
-
-
-def write_pairs(path: Path, pairs: Iterable[PreferencePair]) -> None:
-    """Write pairs in TRL's conversational form, with scores and the sampler's ids beside."""
-    write_json_lines(path, map(_pair_row, pairs))
 
 
 # Prompts
@@ -193,7 +165,14 @@ def scored_row(group: ScoredPrompt) -> Row:
             "n_tokens": [item.n_tokens for item in scored],
             "n_chars": [item.n_chars for item in scored],
         }
+        | _judged_row(scored)
     )
+
+
+def _judged_row(scored: Sequence[ScoredResponse]) -> Row:
+    """What was judged in the responses' place, where anything was (the translated view)."""
+    texts = [None if item.judged is None else item.judged.text for item in scored]
+    return {} if all(text is None for text in texts) else {"judged": texts}
 
 
 def scored_of(row: Row, where: str) -> ScoredPrompt:
@@ -205,13 +184,23 @@ def scored_of(row: Row, where: str) -> ScoredPrompt:
         if not is_whole(count) or count < 0:
             raise ValueError(f"{where}: field 'n_tokens' must hold whole numbers of 0 or more, got {shown(count)}")
     view, judged_under = _judgement(row, prompt, where)
+    judged = parallel_of(row, "judged", len(responses), where, default=None)
+    for text in judged:
+        if text is not None and not isinstance(text, str):
+            raise ValueError(f"{where}: field 'judged' must hold texts, got {shown(text)}")
     return ScoredPrompt(
         prompt=prompt,
         view=view,
         judged_under=judged_under,
         responses=tuple(
-            ScoredResponse(response=response, policy_logprob=ours, reference_logprob=theirs, n_tokens=count)
-            for response, ours, theirs, count in zip(responses, policy, reference, n_tokens, strict=True)
+            ScoredResponse(
+                response=response,
+                policy_logprob=ours,
+                reference_logprob=theirs,
+                n_tokens=count,
+                judged=None if text is None else Response(text=text),
+            )
+            for response, ours, theirs, count, text in zip(responses, policy, reference, n_tokens, judged, strict=True)
         ),
     )
 
@@ -234,102 +223,3 @@ def _judgement(row: Row, prompt: Prompt, where: str) -> tuple[View, str]:
     own_text = prompt.language != "en" and judged_under == prompt.instruction
     view = row.get("view") or ("multilingual" if own_text else "crosslingual")
     return one_of(view, View, "view", where), judged_under
-
-
-# Pairs
-
-
-def _pair_row(pair: PreferencePair) -> Row:
-    chosen, rejected = pair.chosen, pair.rejected
-    row: Row = {
-        "prompt": [{"role": "user", "content": pair.prompt.instruction}],
-        "chosen": [{"role": "assistant", "content": chosen.response.text}],
-        "rejected": [{"role": "assistant", "content": rejected.response.text}],
-        "id": pair.prompt.id,
-        "language": pair.prompt.language,
-        "english_instruction": pair.prompt.english_instruction,
-        "chosen_score": pair.chosen_score,
-        "rejected_score": pair.rejected_score,
-        "alpha": pair.alpha,
-        "chosen_log_ratio": chosen.log_ratio,
-        "rejected_log_ratio": rejected.log_ratio,
-        "chosen_finish_reason": chosen.response.finish_reason,
-        "rejected_finish_reason": rejected.response.finish_reason,
-    }
-    for side, scored in (("chosen", chosen), ("rejected", rejected)):
-        if scored.response.token_ids is not None:
-            row[f"{side}_token_ids"] = list(scored.response.token_ids)
-    return row
-
-
-def pair_of(row: Row, where: str, number: int) -> PairRow:
-    """One row of a file of pairs; `where` names it in errors, `number` is its id where it has none."""
-    asked: dict[str, str | None] = {}
-    responses: dict[str, Response] = {}
-    for side in ("chosen", "rejected"):
-        asked[side], text = _answer(row, side, where)
-        responses[side] = Response(
-            text=text,
-            token_ids=token_ids_of(row.get(f"{side}_token_ids"), f"{side}_token_ids", where),
-            finish_reason=one_of(
-                row.get(f"{side}_finish_reason", "stop"), FinishReason, f"{side}_finish_reason", where
-            ),
-        )
-    own = question_of(row, where) if row.get("prompt") is not None else None
-    prompts = {prompt for prompt in (own, *asked.values()) if prompt is not None}
-    if len(prompts) != 1:
-        found = "none" if not prompts else f"{len(prompts)} different ones"
-        raise ValueError(f"{where}: expected one prompt, in 'prompt' or before chosen and rejected, got {found}")
-    language = row.get("language")
-    return PairRow(
-        id=id_of(row, where) if row.get("id") is not None else str(number),
-        language=UNKNOWN_LANGUAGE if language is None else text_of(row, "language", where),
-        instruction=prompts.pop(),
-        chosen=responses["chosen"],
-        rejected=responses["rejected"],
-    )
-
-
-def question_of(row: Row, where: str) -> str:
-    """The instruction in "prompt": a text, or exactly one user message."""
-    value = row["prompt"]
-    if isinstance(value, str):
-        return text_of(row, "prompt", where)
-    messages = _messages(value, "prompt", where)
-    if [role for role, _ in messages] != ["user"]:
-        raise ValueError(
-            f"{where}: field 'prompt' must be a text or one user message, got {_roles(messages)}: "
-            "system messages and several turns are not trained on"
-        )
-    return messages[0][1]
-
-
-def _answer(row: Row, side: str, where: str) -> tuple[str | None, str]:
-    """The prompt, where it stands before the answer, and the answer: a text, [assistant] or [user, assistant]."""
-    value = field_of(row, side, where)
-    if isinstance(value, str):
-        return None, value
-    messages = _messages(value, side, where)
-    roles = [role for role, _ in messages]
-    if roles not in (["assistant"], ["user", "assistant"]):
-        raise ValueError(
-            f"{where}: field {side!r} must be a text or end in one assistant message, got {_roles(messages)}"
-        )
-    return (messages[0][1] if len(messages) == 2 else None), messages[-1][1]
-
-
-def _messages(value: Any, field: str, where: str) -> list[tuple[str, str]]:
-    whole = isinstance(value, list) and all(
-        isinstance(item, dict) and isinstance(item.get("role"), str) and isinstance(item.get("content"), str)
-        for item in value
-    )
-    if not whole:
-        raise ValueError(
-            f"{where}: field {field!r} must be a text or a list of messages with 'role' and 'content', "
-            f"got {shown(value)}"
-        )
-    return [(item["role"], item["content"]) for item in value]
-
-
-def _roles(messages: Sequence[tuple[str, str]]) -> str:
-    return "roles " + ", ".join(role for role, _ in messages) if messages else "no message"

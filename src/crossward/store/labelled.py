@@ -13,9 +13,10 @@ from typing import Any
 
 from crossward.core.preference_sets import SECTIONS, section_of
 from crossward.core.records import Prompt, SampledPrompt
-from crossward.store.edges import group_of, pair_of, question_of
+from crossward.store.edges import group_of
 from crossward.store.json_fields import id_of, names_of, numbers_of, shown, text_of
 from crossward.store.json_lines import Row, read_json_lines
+from crossward.store.pair_rows import pair_of, question_of
 from crossward.store.rows import LocatedRow, Source, located_rows
 
 # M-RewardBench names languages by ISO 639-3 and script; zho_Hans and zho_Hant are both asked for as Chinese.

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from crossward.store.files import is_temporary, write_bytes
+from crossward.store.parquet_files import count_rows
 from crossward.store.run_dir import StageDir
-from crossward.store.tables import count_rows
 
 _ABSENT = "absent"
 

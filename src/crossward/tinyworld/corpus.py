@@ -2,7 +2,8 @@
 
 π_I learns from a mixture that is imbalanced as the real one is: mostly English, hardly any native Swahili, answers in
 another language than the instruction (with the steering line), lists and words translated. π_0 learns English
-preferences only. Knows no model; randomness is an argument.
+preferences only. In hard mode (a Mixing is given) answers mix languages, translations do not. Knows no model;
+randomness is an argument.
 """
 
 import random
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 
 from crossward.core.instructions import judged_under
 from crossward.core.language import language_name
-from crossward.tinyworld.vocabulary import CATEGORIES, LANGUAGES, Language, items
+from crossward.tinyworld.mixing import Mixing, mixed, translation
+from crossward.tinyworld.vocabulary import LANGUAGES, Language, items
 from crossward.tinyworld.world import Answer, Habits, Request, corrupt, gold, requests, write_answer
 
 NATIVE_SHARES: dict[Language, float] = {"en": 80, "es": 8, "de": 6, "fr": 4, "sw": 2}
@@ -45,7 +47,7 @@ def translation_request(text: str, target: Language) -> str:
     return f"Translate into {language_name(target)} : {text}"
 
 
-def examples(n: int, rng: random.Random) -> Iterator[Example]:
+def examples(n: int, rng: random.Random, mixing: Mixing | None = None) -> Iterator[Example]:
     """n examples of the mixture that makes π_I."""
     everything = requests()
     for kind in rng.choices(list(KIND_SHARES), list(KIND_SHARES.values()), k=n):
@@ -53,39 +55,43 @@ def examples(n: int, rng: random.Random) -> Iterator[Example]:
         match kind:
             case "native":
                 language = rng.choices(list(NATIVE_SHARES), list(NATIVE_SHARES.values()))[0]
-                answer = write_answer(request, language, Habits(), rng).text()
+                answer = _answer(request, language, rng, mixing)
                 yield Example(instruction=request.text(language), answer=answer)
             case "crosslingual":
                 language = rng.choice(LANGUAGES[1:])
-                answer = write_answer(request, language, Habits(), rng).text()
+                answer = _answer(request, language, rng, mixing)
                 yield Example(instruction=judged_under(request.prompt(language), "crosslingual"), answer=answer)
             case "list":
                 source, target = rng.sample(LANGUAGES, 2)
                 answered = write_answer(request, source, Habits(), rng)
                 instruction = translation_request(answered.text(), target)
-                yield Example(instruction=instruction, answer=_translated(answered, source, target).text())
+                yield Example(instruction=instruction, answer=_translated(answered, target).text())
             case _:
                 source, target = rng.sample(LANGUAGES, 2)
-                word, translation = _entry(request, source, target, rng)
-                yield Example(instruction=translation_request(word, target), answer=translation)
+                text, translated = _entry(request, source, target, rng)
+                yield Example(instruction=translation_request(text, target), answer=translated)
 
 
-def template_preferences(n: int, allowed: list[Request], rng: random.Random) -> Iterator[Preference]:
+def template_preferences(
+    n: int, allowed: list[Request], rng: random.Random, mixing: Mixing | None = None
+) -> Iterator[Preference]:
     """n pairs of fresh English answers whose gold differs clearly; no answer is used twice."""
     made = 0
     while made < n:
         request = rng.choice(allowed)
-        answers = [write_answer(request, "en", Habits(), rng).text() for _ in range(2)]
+        answers = [_answer(request, "en", rng, mixing) for _ in range(2)]
         if (pair := preference(request, *answers)) is not None:
             made += 1
             yield pair
 
 
-def corrupted_preferences(n: int, allowed: list[Request], rng: random.Random) -> Iterator[Preference]:
+def corrupted_preferences(
+    n: int, allowed: list[Request], rng: random.Random, mixing: Mixing | None = None
+) -> Iterator[Preference]:
     """n English answers against themselves with one word dropped, doubled or moved: text that is whole is preferred."""
     for _ in range(n):
         request = rng.choice(allowed)
-        text = write_answer(request, "en", Habits(), rng).text()
+        text = _answer(request, "en", rng, mixing)
         yield Preference(instruction=request.text("en"), chosen=text, rejected=corrupt(text, rng))
 
 
@@ -99,8 +105,13 @@ def preference(request: Request, first: str, second: str) -> Preference | None:
     return Preference(instruction=request.text("en"), chosen=better, rejected=worse)
 
 
-def _translated(answer: Answer, source: Language, target: Language) -> Answer:
-    words = tuple(_DICTIONARY[source, word][LANGUAGES.index(target)] for word in answer.words)
+def _answer(request: Request, language: Language, rng: random.Random, mixing: Mixing | None) -> str:
+    answer = write_answer(request, language, Habits(), rng)
+    return (answer if mixing is None else mixed(answer, language, mixing, rng)).text()
+
+
+def _translated(answer: Answer, target: Language) -> Answer:
+    words = tuple(translation(word, target) for word in answer.words)
     return Answer(words=words, numbered=answer.numbered, tidy=answer.tidy)
 
 
@@ -110,11 +121,3 @@ def _entry(request: Request, source: Language, target: Language, rng: random.Ran
         return request.text(source), request.text(target)
     k = rng.randrange(len(items(request.category, source)))
     return items(request.category, source)[k], items(request.category, target)[k]
-
-
-_DICTIONARY: dict[tuple[Language, str], tuple[str, ...]] = {
-    (language, items(category, language)[k]): tuple(items(category, other)[k] for other in LANGUAGES)
-    for category in CATEGORIES
-    for language in LANGUAGES
-    for k in range(len(items(category, "en")))
-}

@@ -23,6 +23,7 @@ from crossward.tinyworld.judgement import (
     policies_of,
     rank,
 )
+from crossward.tinyworld.mixing import Mode
 from crossward.tinyworld.prepare import prepare
 from crossward.tinyworld.presets import PresetName
 
@@ -33,21 +34,22 @@ LIMITS = (
 )
 
 
-def demo(recipe: Path, overrides: Sequence[str] = (), *, preset: PresetName = "demo") -> None:
+def demo(recipe: Path, overrides: Sequence[str] = (), *, preset: PresetName = "demo", mode: Mode = "plain") -> None:
     """Make the world that a recipe names (beside its policy), run the recipe, print what gold says.
 
     Raises ValueError where the recipe is wrong or its folders hold another world or run.
     """
     config = load(recipe, overrides)
     terminal = console.Terminal()
-    prepare(Path(config.models.policy).parent, preset=preset, seed=config.seed, progress=terminal)
+    prepare(Path(config.models.policy).parent, preset=preset, seed=config.seed, mode=mode, progress=terminal)
     directory = run(config, progress=terminal)
     policies = policies_of(directory)
     judged = judge(policies)
     verdicts = directory.root / "gold" / "verdicts.jsonl"
     write_verdicts(verdicts, ((verdict, {"judge": "gold"}) for verdict in gold_verdicts(policies)))
     rows = table(judged, accuracies(rank(config, directory, terminal)))
-    title = f"Tiny world, seed {config.seed}: held-out requests, sampled answers, 95 % intervals over requests"
+    world = "Tiny world" if mode == "plain" else f"Tiny world ({mode} mode)"
+    title = f"{world}, seed {config.seed}: held-out requests, sampled answers, 95 % intervals over requests"
     header = ["", *GROUPS]
     gold_report = directory.report.with_name("gold.md")
     write_text(gold_report, markdown(title, header, rows, judged))

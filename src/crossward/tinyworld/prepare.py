@@ -25,6 +25,7 @@ from crossward.engines.tokens import ChatTokens, load_tokens
 from crossward.pipeline.progress import Progress
 from crossward.store.files import write_text
 from crossward.tinyworld.corpus import Preference, corrupted_preferences, preference, template_preferences
+from crossward.tinyworld.mixing import Mixing, Mode, mixing_of
 from crossward.tinyworld.presets import PRESETS, PresetName
 from crossward.tinyworld.pretrain import DPO_BATCH, Encoder, align_in_english, imitate, new_model
 from crossward.tinyworld.tokenizer import build_tokenizer
@@ -36,12 +37,13 @@ SAMPLES_PER_PAIR = 2.5  # a good third of sampled pairs is too close in gold, an
 ROWS = 600  # responses sampled at once
 
 
-def prepare(folder: Path, *, preset: PresetName, seed: int, progress: Progress) -> None:
+def prepare(folder: Path, *, preset: PresetName, seed: int, mode: Mode = "plain", progress: Progress) -> None:
     """Train π_I and π_0 and write the prompts, or keep what is there and was made the same way.
 
-    Raises ValueError where the folder holds another world.
+    In hard mode answers mix languages (see mixing). Raises ValueError where the folder holds another world.
     """
-    made = json.dumps({"format": FORMAT, "preset": preset, "seed": seed}) + "\n"
+    hard = {} if mode == "plain" else {"mode": mode}  # a plain folder says what it said before there were modes
+    made = json.dumps({"format": FORMAT, "preset": preset, "seed": seed, **hard}) + "\n"
     world = folder / "world.json"
     if world.exists():
         if world.read_text(encoding="utf-8") != made:
@@ -51,44 +53,46 @@ def prepare(folder: Path, *, preset: PresetName, seed: int, progress: Progress) 
             )
         return
     _write_prompts(folder, PRESETS[preset].repeats)
-    reference, policy = folder / "reference", folder / "policy"
+    reference, policy, mixing = folder / "reference", folder / "policy", mixing_of(mode)
     if not reference.exists():
-        _train_reference(reference, preset, seed, progress)
+        _train_reference(reference, preset, seed, mixing, progress)
     if not policy.exists():
-        _train_policy(policy, reference, preset, seed, progress)
+        _train_policy(policy, reference, preset, seed, mixing, progress)
     write_text(world, made)
 
 
-def _train_reference(folder: Path, preset: PresetName, seed: int, progress: Progress) -> None:
+def _train_reference(folder: Path, preset: PresetName, seed: int, mixing: Mixing | None, progress: Progress) -> None:
     tokenizer = build_tokenizer()
     tokens = ChatTokens(tokenizer)
     model = new_model(tokens, seed)
     with progress.task("π_I: imitation steps", PRESETS[preset].sft_steps) as advance:
-        imitate(model, Encoder(tokens), PRESETS[preset], seed, advance)
+        imitate(model, Encoder(tokens), PRESETS[preset], seed, advance, mixing)
     _save(model, tokenizer, folder)
 
 
-def _train_policy(folder: Path, reference: Path, preset: PresetName, seed: int, progress: Progress) -> None:
+def _train_policy(
+    folder: Path, reference: Path, preset: PresetName, seed: int, mixing: Mixing | None, progress: Progress
+) -> None:
     spec = ModelSpec(path=str(reference), dtype="float32", device="cpu")
     tokens = load_tokens(spec)
     base = load_model(spec)
     assert isinstance(base, LlamaForCausalLM)
     model = copy.deepcopy(base).requires_grad_(True)
-    pairs = _preferences(spec, tokens, preset, seed, progress)
+    pairs = _preferences(spec, tokens, preset, seed, mixing, progress)
     with progress.task("π_0: English DPO steps", math.ceil(len(pairs) / DPO_BATCH)) as advance:
         align_in_english(model, base, Encoder(tokens), pairs, advance)
     _save(model, build_tokenizer(), folder)
 
 
 def _preferences(
-    spec: ModelSpec, tokens: ChatTokens, preset: PresetName, seed: int, progress: Progress
+    spec: ModelSpec, tokens: ChatTokens, preset: PresetName, seed: int, mixing: Mixing | None, progress: Progress
 ) -> list[Preference]:
     """English preferences in random order: sampled from π_I, written afresh, and against corrupted text."""
     amounts, allowed = PRESETS[preset], requests("english-preferences")
     rng = random.Random(derive_seed(seed, "english preferences"))
     pairs = _sampled_preferences(spec, tokens, amounts.on_policy_pairs, seed, progress)
-    pairs += template_preferences(amounts.template_pairs, allowed, rng)
-    pairs += corrupted_preferences(amounts.corrupted_pairs, allowed, rng)
+    pairs += template_preferences(amounts.template_pairs, allowed, rng, mixing)
+    pairs += corrupted_preferences(amounts.corrupted_pairs, allowed, rng, mixing)
     rng.shuffle(pairs)
     return pairs
 

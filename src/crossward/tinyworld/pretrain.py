@@ -21,6 +21,7 @@ from crossward.engines.logprobs import TokenSequence
 from crossward.engines.protocols import Advance
 from crossward.engines.tokens import ChatTokens
 from crossward.tinyworld.corpus import Preference, examples
+from crossward.tinyworld.mixing import Mixing
 from crossward.tinyworld.presets import Preset
 from crossward.tinyworld.tokenizer import END_OF_TURN, MODEL_MAX_LENGTH, PAD, START
 
@@ -65,10 +66,17 @@ def new_model(tokens: ChatTokens, seed: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def imitate(model: LlamaForCausalLM, encode: Encoder, preset: Preset, seed: int, advance: Advance) -> None:
+def imitate(
+    model: LlamaForCausalLM,
+    encode: Encoder,
+    preset: Preset,
+    seed: int,
+    advance: Advance,
+    mixing: Mixing | None = None,
+) -> None:
     """Supervised training on the corpus, in place; the loss is the mean over response tokens."""
     rng = random.Random(derive_seed(seed, "sft"))
-    corpus = examples(preset.sft_steps * SFT_BATCH, rng)
+    corpus = examples(preset.sft_steps * SFT_BATCH, rng, mixing)
 
     def loss_of_next_batch() -> Tensor:
         batch = [encode(example.instruction, example.answer) for example in islice(corpus, SFT_BATCH)]

@@ -1,0 +1,93 @@
+"""Rows in and out of Parquet files (zstd): atomic, streamed by row groups, with a checksum on every page.
+
+Equal rows give equal bytes; floats are float64 and come back exactly. A damaged, truncated or foreign file is a
+ValueError that names it. Knows no records.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from crossward.store.files import atomic_file
+
+Row = dict[str, Any]
+ROW_GROUP = 1024
+Record = TypeVar("Record")
+
+
+def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Row]) -> None:
+    """Row groups of fixed size, so that the bytes depend on nothing but the records."""
+    left = iter(rows)
+    with (
+        atomic_file(path) as handle,
+        pq.ParquetWriter(handle, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
+        while chunk := list(islice(left, ROW_GROUP)):
+            writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
+
+
+def read_records(path: Path, schema: pa.Schema, record_of: Callable[[Row], Record]) -> Iterator[Record]:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ValueError(f"shard {path} does not exist: run again, only that shard is redone") from None
+    except IsADirectoryError:
+        raise ValueError(f"shard {path} is a folder: expected a Parquet file") from None
+    for number, row in enumerate(_rows(path, content, schema), start=1):
+        try:
+            record = record_of(row)
+        except ValueError as error:
+            raise ValueError(damaged(path, f"row {number}: {error}")) from None
+        yield record
+
+
+def _rows(path: Path, content: bytes, schema: pa.Schema) -> Iterator[Row]:
+    """Every row of a Parquet file; the disk is not touched, so every exception of the decoder means a bad file."""
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        found = file.schema_arrow
+    except Exception as error:
+        raise ValueError(damaged(path, f"not a whole Parquet file: {_first_line(error)}")) from None
+    if not found.equals(schema):
+        raise ValueError(damaged(path, _difference(found, schema)))
+    for index in range(file.num_row_groups):
+        try:
+            table = file.read_row_group(index)
+            table.validate(full=True)
+            rows = table.to_pylist()
+        except Exception as error:
+            raise ValueError(damaged(path, _first_line(error))) from None
+        yield from rows
+
+
+def damaged(path: Path, why: str) -> str:
+    return f"shard {path} is damaged or foreign ({why}): delete it and run again, only that shard is redone"
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _difference(found: pa.Schema, expected: pa.Schema) -> str:
+    """Which columns are missing, unexpected, or of another type."""
+    parts = [f"column {name!r} is missing" for name in expected.names if name not in found.names]
+    parts += [f"column {name!r} is unexpected" for name in found.names if name not in expected.names]
+    parts += [
+        f"column {field.name!r} is {found.field(field.name).type}, expected {field.type}"
+        for field in expected
+        if found.names.count(field.name) == 1 and not found.field(field.name).equals(field)
+    ]
+    return ", ".join(parts) or "its columns stand in another order"
+
+
+def count_rows(path: Path) -> int:
+    """How many records a shard holds, without decoding them."""
+    try:
+        return pq.read_metadata(path).num_rows
+    except pa.ArrowException as error:
+        raise ValueError(damaged(path, _first_line(error))) from None
