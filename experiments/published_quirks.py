@@ -18,7 +18,7 @@ from crossward.core.pairing import PairingRules, published_rules
 from crossward.core.records import PreferencePair, SampledPrompt, ScoredPrompt
 from crossward.engines.published_scorer import PublishedScorer
 from crossward.pipeline.assemble import Engines, rules_of
-from crossward.pipeline.stages import read_scored
+from crossward.pipeline.stage_files import read_scored
 from crossward.pipeline.streams import pair_language, score_groups
 from crossward.store.run_dir import RunDir
 

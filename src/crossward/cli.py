@@ -9,11 +9,14 @@ import typer
 from typer.core import TyperGroup
 
 from crossward import console
+from crossward.cli_align import align
 from crossward.cli_diagnose import diagnose
 from crossward.cli_evaluate import evaluate
+from crossward.cli_experiment import experiment
 from crossward.cli_measure import measure
 from crossward.cli_mt_bench import mt_bench
 from crossward.cli_options import Json, Overrides, Recipe, Run
+from crossward.cli_prompts import prompts
 from crossward.cli_stages import pair, sample, score, train
 from crossward.cli_tasks import tasks
 from crossward.cli_winrate import show_paper_table, winrate
@@ -24,7 +27,17 @@ class _Guarded(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         # The other verbs write their output at the end, in one step.
-        resumes = sys.argv[1:2] in (["run"], ["sample"], ["score"], ["tasks"], ["mt-bench"], ["evaluate"])
+        resumes = sys.argv[1:2] in (
+            ["run"],
+            ["sample"],
+            ["score"],
+            ["tasks"],
+            ["mt-bench"],
+            ["evaluate"],
+            ["align"],
+            ["experiment"],
+            ["prompts"],
+        )
         if code := console.guarded(lambda: super(_Guarded, self).invoke(ctx), again=_command_line(), resumes=resumes):
             raise typer.Exit(code)
 
@@ -92,7 +105,21 @@ def check(recipe: Recipe, overrides: Overrides = None, as_json: Json = False) ->
         raise typer.Exit(2)
 
 
-for verb in (sample, score, pair, train, evaluate, winrate, diagnose, measure, mt_bench, tasks):
+for verb in (
+    align,
+    sample,
+    score,
+    pair,
+    train,
+    evaluate,
+    winrate,
+    diagnose,
+    measure,
+    mt_bench,
+    tasks,
+    prompts,
+    experiment,
+):
     app.command()(verb)
 
 

@@ -13,13 +13,13 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from crossward.core.language import language_name
+from crossward.reward_sections import Reward, TranslatorSection
 from crossward.sections import (
     Evaluate,
     Models,
     Pair,
     Positive,
     Prompts,
-    Reward,
     Runtime,
     Sample,
     Score,
@@ -31,6 +31,8 @@ from crossward.sections import (
 class Config(Section):
     """A whole recipe.
 
+    `method` reward: best against worst of N by a reward. lidr: Language Imbalance Driven Rewarding (arXiv 2410.08964),
+    a rival: greedy answers against their translations, with no reward at all.
     `compatibility: published` switches on the quirks of the published code: in scoring the shifted mask, a forced end
     of turn and 4 decimals, in pairing characters, grid α and no filter (docs/paper-differences.md).
     """
@@ -40,11 +42,13 @@ class Config(Section):
     iterations: Positive = 2
     seed: int = 42
     shard_size: Positive = 96
+    method: Literal["reward", "lidr"] = "reward"
     compatibility: Literal["none", "published"] = "none"
     models: Models
     prompts: Prompts
     sample: Sample = Sample()
     reward: Reward = Reward()
+    translator: TranslatorSection = TranslatorSection()
     score: Score = Score()
     pair: Pair = Pair()
     train: Train = Train()
@@ -61,7 +65,33 @@ class Config(Section):
         return languages
 
     @model_validator(mode="after")
+    def _rivals_have_what_they_need(self) -> "Config":
+        for name in (self.method, self.reward.kind):
+            if name in ("lidr", "translation-likelihood") and "en" not in self.languages:
+                raise ValueError(f"{name} compares with English answers: add en to languages")
+        greedy = self.sample.n == 1 and self.sample.temperature == 0
+        if self.method == "lidr" and not greedy:
+            raise ValueError(
+                "method lidr compares greedy answers: set sample.n to 1 and sample.temperature to 0, got "
+                f"{self.sample.n} and {self.sample.temperature}"
+            )
+        if self.method == "reward" and self.sample.n < 2:
+            raise ValueError(
+                f"sample.n: a pair needs at least two responses to choose from, got n = {self.sample.n}; the paper "
+                "uses 10"
+            )
+        if self.reward.kind != "implicit" and self.compatibility == "published":
+            raise ValueError(f"compatibility 'published' knows the implicit reward only, not {self.reward.kind!r}")
+        return self
+
+    @model_validator(mode="after")
     def _auto_margin_is_measured(self) -> "Config":
+        rated = self.reward.kind if self.reward.kind != "implicit" else self.reward.view
+        if self.pair.min_margin == "auto" and rated not in ("crosslingual", "multilingual", "translated"):
+            raise ValueError(
+                f"pair.min_margin 'auto' is the noise floor of log-ratios in nats, which the ratings of {rated!r} are "
+                "not: give a number in their unit"
+            )
         if self.pair.min_margin == "auto" and self.score.noise_sample == 0:
             raise ValueError(
                 "pair.min_margin is 'auto' but score.noise_sample is 0, so there is no noise floor to take: set "

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from crossward.core.judging import Order
-from crossward.core.records import View
+from crossward.core.pairing import AlphaSearch, Choice, LengthUnit
 from crossward.core.winrates import Variant
 
 Reference = Literal["initial", "previous"]
@@ -85,20 +85,6 @@ class Sample(Decoding):
     temperature: Annotated[float, Field(ge=0)] = 0.9
     max_new_tokens: Positive = 2400
 
-    @field_validator("n")
-    @classmethod
-    def _at_least_two(cls, n: int) -> int:
-        if n < 2:
-            raise ValueError(f"a pair needs at least two responses to choose from, got n = {n}; the paper uses 10")
-        return n
-
-
-class Reward(Section):
-    """Under which instruction a response is judged, and over which reference."""
-
-    view: View = "crosslingual"
-    reference: Reference = "initial"
-
 
 class Score(Section):
     """How log-probabilities are computed.
@@ -117,12 +103,13 @@ class Pair(Section):
     `min_margin` is in nats; `auto` takes the noise floor's margin of each language.
     """
 
-    length_unit: Literal["characters", "tokens", "none"] = "characters"
-    choice: Literal["reward", "random"] = "reward"
+    length_unit: LengthUnit = "characters"
+    alpha_search: AlphaSearch = "exact"
+    choice: Choice = "reward"
     upper_bound: float | None = None
     min_margin: float | Literal["auto"] = 0.0
     min_responses: Annotated[int, Field(ge=2)] = 2
-    language_filter: Literal["lingua", "none"] = "lingua"
+    language_filter: Literal["lingua", "given", "none"] = "lingua"
     language_confidence: Share = 0.9
 
     @field_validator("min_margin", mode="before")
@@ -143,12 +130,28 @@ class LoraSection(Section):
     target_modules: str | tuple[str, ...] = "all-linear"
 
 
+class Replay(Section):
+    """Offline preference pairs, mixed into every iteration's: `share` of all pairs that are trained on, drawn by lot.
+
+    Any file that `crossward align` reads. DICE's experience replay (its γ is `share`; arXiv 2406.09760).
+    """
+
+    path: str
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
 class Train(Section):
-    """DPO + NLL. `reference` previous: the policy that the iteration starts from; initial: models.reference."""
+    """DPO + NLL. `reference` previous: the policy that the iteration starts from; initial: models.reference.
+
+    `nll_normalisation` sequence: the mean over a response's tokens, then over the pairs (LLaMA-Factory, the paper's
+    runs); tokens: over all chosen tokens of a micro-batch (TRL), which weighs long responses more.
+    """
 
     reference: Reference = "previous"
     beta: Annotated[float, Field(gt=0)] = 0.1
     nll_weight: Annotated[float, Field(ge=0)] = 1.0
+    nll_normalisation: Literal["sequence", "tokens"] = "sequence"
+    replay: Replay | None = None
     learning_rate: Annotated[float, Field(gt=0)] = 5e-7
     epochs: Annotated[float, Field(gt=0)] = 1.0
     batch_size: Positive = 32

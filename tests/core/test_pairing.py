@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from crossward.core.language import Identification
 from crossward.core.pairing import PairingRules, Survey, pair_groups, published_rules
-from crossward.core.records import FinishReason, PreferencePair, Prompt, Response, ScoredPrompt, ScoredResponse, Skipped
+from crossward.core.records import (
+    FinishReason,
+    PreferencePair,
+    Prompt,
+    RatedPrompt,
+    RatedResponse,
+    Response,
+    ScoredPrompt,
+    ScoredResponse,
+    Skipped,
+)
 
 PLAIN = PairingRules(length_unit="none")
 
@@ -250,3 +260,62 @@ def test_groups_that_change_between_the_passes_are_refused():
     survey.add(group(response("a", 1), response("b", 2), id="7"))
     with pytest.raises(ValueError, match=r"prompt '7' \(es\) has 1 responses, had 2 when α was found"):
         list(survey.outcomes([group(response("a", 1), id="7")], 0.0))
+
+
+CROCO = PairingRules(length_unit="none", choice="mean-2sd")
+
+
+def test_rejected_near_two_standard_deviations_below_the_mean():
+    """Scores 6, 5, 5, 5, 0, −9: mean 2, sd √(168/6) = 5.29, so −8.58 is wanted, and −9 is nearest; without it 0."""
+    responses = [response(name, score) for name, score in zip("abcdef", (6, 5, 5, 5, 0, -9), strict=True)]
+    (pair,) = pair_groups([group(*responses)], CROCO).pairs
+    assert texts(pair) == ("a", "f")
+    # 20 equal scores of 1, one 2 and an outlier of −40: mean −.86, sd 8.5; wanted −17.9, and 1 is nearer than −40.
+    many = [response(f"m{k}", 1.0) for k in range(20)] + [response("best", 2.0), response("far", -40.0)]
+    (pair,) = pair_groups([group(*many)], CROCO).pairs
+    assert texts(pair) == ("best", "m0")
+
+
+def test_croco_rejects_only_what_is_below_the_chosen():
+    made = pair_groups([group(response("a", 1.0), response("b", 1.0))], CROCO)
+    assert made.skipped == {"tie": 1}
+    (pair,) = pair_groups([group(response("a", 1.0), response("b", 1.0), response("c", 0.9))], CROCO).pairs
+    assert texts(pair) == ("a", "c")
+
+
+def rated(*ratings: tuple[str, tuple[float, ...]]) -> RatedPrompt:
+    """Responses with what several views say of them; the rating is the mean."""
+    return RatedPrompt(
+        prompt=Prompt(id="1", language="es", instruction="hola", english_instruction="hello"),
+        rated_by="ensemble",
+        judged_under="hello",
+        responses=tuple(
+            RatedResponse(response=Response(text=text), rating=sum(parts) / len(parts), n_tokens=3, parts=parts)
+            for text, parts in ratings
+        ),
+    )
+
+
+def test_ratings_are_paired_as_log_ratios_are():
+    (pair,) = pair_groups([rated(("a", (0.0, 1.0)), ("b", (-1.0, 0.0)), ("c", (2.0, 2.0)))], PLAIN).pairs
+    assert (texts(pair), pair.margin) == (("c", "b"), 2.5)
+
+
+def test_agreement_asks_every_view():
+    agreed = PairingRules(length_unit="none", agreement=True)
+    groups = [rated(("a", (3.0, 0.1)), ("b", (-3.0, 0.2))), rated(("c", (3.0, 0.3)), ("d", (-3.0, 0.2)))]
+    made = pair_groups(groups, agreed)
+    assert [texts(outcome) for outcome in made.outcomes] == ["views-disagree", ("c", "d")]
+    assert pair_groups(groups, PLAIN).skipped == {}
+
+
+def test_the_grid_is_a_search_of_its_own():
+    """One α of the published grid (0 to .999 by .001) where the exact one is negative: shorter answers are liked."""
+    groups = [group(response("x" * 9, 0.0), response("b", 1.0)), group(response("c", 0.3), response("y" * 4, 0.2))]
+    exact, grid = (
+        pair_groups(groups, PairingRules(length_unit="characters", alpha_search=way))
+        for way in ("exact", "published-grid")
+    )
+    assert exact.control is not None
+    assert grid.control is not None
+    assert exact.control.alpha < 0 <= grid.control.alpha

@@ -146,6 +146,15 @@ def test_micro_batches_do_not_change_the_weights_and_the_nll_is_no_token_mean(ch
         assert largest_difference(trained, token_mean) > 1000 * TOLERANCE, micro
 
 
+def test_the_nll_is_a_token_mean_where_that_is_asked_for(chatml: ModelSpec, tmp_path: Path):
+    tokens = load_tokens(chatml)
+    pairs = make_pairs(chatml, tokens, shift=3.0)
+    expected = train_by_hand(chatml, tokens, [pairs] * 2, TRAINING, loss=token_mean_step_loss)
+    training = replace(TRAINING, epochs=2, nll_normalisation="tokens", micro_batch_size=TRAINING.batch_size)
+    train(chatml, pairs, training, tmp_path)
+    assert largest_difference(read_weights(tmp_path / "output"), expected) < TOLERANCE
+
+
 @pytest.mark.parametrize(("n", "batch", "micro"), [(6, 4, 1), (6, 4, 2), (6, 4, 4), (3, 4, 2), (5, 6, 3), (5, 4, 2)])
 def test_every_pair_of_a_step_counts_the_same(chatml: ModelSpec, n, batch, micro, tmp_path: Path):
     """The last step holds fewer pairs, and its last micro-batch fewer still; the journal's means are over pairs too."""

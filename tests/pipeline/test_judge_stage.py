@@ -13,7 +13,7 @@ from crossward.core.judging import model_shown_first
 from crossward.pipeline.iterate import run
 from crossward.pipeline.judge_stage import run_verdicts
 from crossward.pipeline.progress import Silent
-from crossward.pipeline.stages import read_sampled
+from crossward.pipeline.stage_files import read_sampled
 from crossward.store import manifest
 from crossward.store.model_outputs import read_model_outputs
 from crossward.store.run_dir import RunDir

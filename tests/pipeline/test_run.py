@@ -16,7 +16,7 @@ from crossward.engines.tokens import load_tokens
 from crossward.pipeline.assemble import Engines
 from crossward.pipeline.iterate import run
 from crossward.pipeline.progress import Silent
-from crossward.pipeline.stages import read_pairs, read_scored
+from crossward.pipeline.stage_files import read_pairs, read_scored
 from crossward.pipeline.streams import score_groups
 from crossward.store import manifest, tables
 from crossward.store.manifest import StageManifest

@@ -15,7 +15,7 @@ from crossward.engines.protocols import ModelSpec
 from crossward.pipeline.iterate import run
 from crossward.pipeline.progress import Silent
 from crossward.pipeline.resumable import score_file
-from crossward.pipeline.stages import read_pairs, read_sampled, read_scored
+from crossward.pipeline.stage_files import read_pairs, read_sampled, read_scored
 from crossward.pipeline.standalone import identifier_for, megabytes, pair_file, read_prompts
 from crossward.store import edges, pair_rows
 

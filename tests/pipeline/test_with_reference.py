@@ -7,7 +7,7 @@ import pytest
 from crossward.core.records import Response, ResponseLogprob
 from crossward.engines.protocols import Advance, Judged, no_progress
 from crossward.pipeline.progress import Silent
-from crossward.pipeline.stages import counting_left_out, with_reference
+from crossward.pipeline.training import counting_left_out, with_reference
 
 
 class Heard(Silent):

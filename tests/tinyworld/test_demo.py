@@ -74,6 +74,28 @@ def test_another_seed_in_the_same_folder_is_refused(finished: Path, capsys: pyte
     assert "another tiny world" in capsys.readouterr().err
 
 
+def test_a_hard_world_is_another_and_says_so(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    arguments = [str(RECIPE), *overrides(tmp_path), "iterations=1", "--preset", "fast"]
+    assert main([*arguments, "--mode", "hard"]) == 0
+    assert json.loads((tmp_path / "world.json").read_text()) == {
+        "format": 1,
+        "preset": "fast",
+        "seed": 42,
+        "mode": "hard",
+    }
+    assert "(hard mode)" in (tmp_path / "run" / "gold.md").read_text(encoding="utf-8")
+    for name in ("reference", "policy"):
+        hard, plain = (root / name / "model.safetensors" for root in (tmp_path, finished))
+        assert hard.read_bytes() != plain.read_bytes()
+    assert main(arguments) == 2
+    assert "another tiny world" in capsys.readouterr().err
+
+
+def test_a_plain_world_says_what_it_said_before_there_were_modes(finished: Path):
+    assert (finished / "world.json").read_text() == '{"format": 1, "preset": "fast", "seed": 42}\n'
+    assert "hard mode" not in (finished / "run" / "gold.md").read_text(encoding="utf-8")
+
+
 def test_numbers_are_those_of_the_answers_on_disk(finished: Path):
     run = RunDir(finished / "run")
     judged = {policy.name: policy for policy in judge(policies_of(run))}

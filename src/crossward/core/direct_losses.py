@@ -1,7 +1,7 @@
 """KTO, SimPO and ORPO in plain torch, beside DPO (losses.py): the yardsticks for what makes π_0 from π_I.
 
-Every function takes summed log-probabilities in nats and gives one loss a response or a pair; who trains takes the mean.
-KTO reads a reference. SimPO and ORPO have none: there log π(y|x) is divided by the number of tokens instead.
+Every function takes summed log-probabilities in nats and gives one loss a response or a pair; who trains takes the
+mean. KTO reads a reference. SimPO and ORPO have none: there log π(y|x) is divided by the number of tokens instead.
 """
 
 import math

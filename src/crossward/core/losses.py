@@ -44,6 +44,18 @@ def nll_per_sequence(chosen_logprob: "Tensor", n_tokens: "Tensor") -> "Tensor":
     return -chosen_logprob / n_tokens
 
 
+def nll_over_tokens(chosen_logprob: "Tensor", n_tokens: "Tensor") -> "Tensor":
+    """−log π(y⁺|x) · pairs / Σ|T(y⁺)|: what each pair adds to the mean over all tokens of the batch (TRL's `sft`).
+
+    Its mean over the pairs is −Σ log π / Σ|T|, in which long responses weigh more. Arguments as in `nll_per_sequence`.
+
+    >>> import torch
+    >>> nll_over_tokens(torch.tensor([-2.0, -6.0]), torch.tensor([1, 3])).mean().item()  # 8 nats over 4 tokens
+    2.0
+    """
+    return -chosen_logprob * len(chosen_logprob) / n_tokens.sum()
+
+
 def dpo_nll_loss(
     policy_chosen: "Tensor",
     policy_rejected: "Tensor",

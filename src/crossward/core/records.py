@@ -9,7 +9,7 @@ from typing import Literal
 
 FinishReason = Literal["stop", "length"]
 View = Literal["crosslingual", "multilingual", "translated"]
-Source = Literal["ensemble", "reward-model", "judge", "translation-likelihood", "given"]
+Source = Literal["ensemble", "reward-model", "judge", "translation-likelihood", "given", "direction"]
 SkipReason = Literal[
     "empty",
     "truncated",

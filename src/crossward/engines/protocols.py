@@ -5,6 +5,7 @@ responses (or training steps) are done.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from crossward.core.judging import Answer, NoAnswer, Question
 from crossward.core.language import Identification
 from crossward.core.records import Prompt, Response, ResponseLogprob, SampledPrompt
 from crossward.core.spending import Spending
+from crossward.core.translation import Translation
 
 Dtype = Literal["float32", "bfloat16"]
 Advance = Callable[[int], None]
@@ -108,6 +110,7 @@ class Training:
     gradient_checkpointing: bool = False
     lora: Lora | None = None
     save_dtype: Dtype = "float32"
+    nll_normalisation: Literal["sequence", "tokens"] = "sequence"
 
     def steps(self, n_pairs: int) -> int:
         """Optimiser steps over so many pairs."""
@@ -261,3 +264,52 @@ class TrainingAnswer:
     mismatched: Response
     reference_logprob: float
     mismatched_reference_logprob: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToRate:
+    """A group to rate: its responses, each under the same instruction, which a view chose.
+
+    `english_answers` are answers to the English twin, for raters that compare with them. `name` names it in errors.
+    """
+
+    prompt: Prompt
+    instruction: str
+    responses: tuple[Response, ...]
+    english_answers: tuple[str, ...] = ()
+    name: str = "a group"
+
+
+class Rater(Protocol):
+    name: str
+    failures: Counter[str]
+    """How many responses could not be rated, by reason."""
+
+    def rate(self, groups: Sequence[ToRate], *, advance: Advance = no_progress) -> list[tuple[float | None, ...]]:
+        """A number for every response, in the groups' order: higher is better; None where it could not be rated."""
+        ...
+
+    def close(self) -> None:
+        """Give memory back; the rater is not used again."""
+        ...
+
+
+class Translator(Protocol):
+    name: str
+    """Who translates, for people."""
+    identity: str
+    """A hash of all that decides its words but text, languages and attempt: model, wording, decoding."""
+
+    def translate(
+        self, texts: Sequence[str], *, source: str, target: str, attempt: int = 0, advance: Advance = no_progress
+    ) -> list[Translation]:
+        """Each text in another language, or why not, in their order; the same for the same text, alone or among others.
+
+        Attempt 0 is greedy; later ones draw, with a seed of (attempt, text), so that another attempt may bring another
+        text.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the model's memory back; the translator is not used again."""
+        ...

@@ -40,13 +40,12 @@ class AnswerTrainer(KTOTrainer):
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """TRL's mean over a micro-batch, scaled: the Trainer averages micro-batches, the method averages rows."""
         loss = super().compute_loss(model, inputs, *args, **kwargs)
-        if self.args.world_size > 1:
-            return loss
-        share = self._share(len(inputs["label"]))
-        self._metrics["train"]["kto_loss"].append(float(loss.detach()) * share)
-        return loss * share
+        self._metrics["train"].pop("num_tokens", None)  # a sum that begins anew in a training that was cut
+        return loss * self._share(len(inputs["label"]))
 
     def _share(self, rows: int) -> float:
+        if self.args.world_size > 1:
+            return 1.0
         assert isinstance(self.train_dataset, Dataset)
         batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
         steps = math.ceil(len(self.train_dataset) / batch)

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from trl import DPOTrainer
 
-from crossward.core.losses import dpo_loss, nll_per_sequence
+from crossward.core.losses import dpo_loss, nll_over_tokens, nll_per_sequence
 from crossward.engines.logprobs import pack_logprobs
 from crossward.engines.packs import Pack, TokenGroup, pack
 
@@ -54,9 +54,13 @@ def accept_packs(model: PreTrainedModel) -> None:
 
 
 class PairTrainer(DPOTrainer):
-    """One micro-batch's loss, and what is logged of it. `nll_weight` is w in L = DPO + w·NLL."""
+    """One micro-batch's loss, and what is logged of it. `nll_weight` is w in L = DPO + w·NLL.
+
+    `nll_over_tokens`: the NLL is a mean over the micro-batch's tokens, as TRL's own, and not over its sequences.
+    """
 
     nll_weight: float = 0.0
+    nll_over_tokens: bool = False
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset  # the rows are token ids already
@@ -73,7 +77,7 @@ class PairTrainer(DPOTrainer):
         chosen, rejected, n_chosen_tokens = (_packed_sums if packed else _padded_sums)(model, inputs)
         reference = inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]
         preference = dpo_loss(chosen, rejected, *reference, beta=self.beta)
-        nll = nll_per_sequence(chosen, n_chosen_tokens)
+        nll = (nll_over_tokens if self.nll_over_tokens else nll_per_sequence)(chosen, n_chosen_tokens)
         share = self._share(len(chosen))
         self._note(chosen, rejected, *reference, preference=preference, nll=nll, share=share)
         loss = (preference + self.nll_weight * nll).mean() * share

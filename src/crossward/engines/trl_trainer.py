@@ -105,6 +105,7 @@ class TrlTrainer:
             accept_packs(base)
         trainer.remove_callback(PrinterCallback)  # the journal keeps every step; nothing is talked into the terminal
         trainer.nll_weight = training.nll_weight
+        trainer.nll_over_tokens = training.nll_normalisation == "tokens"
         if isinstance(model, PeftModel) and "ref" in model.peft_config:
             model.delete_adapter("ref")  # TRL's copy of the adapter as reference; ours comes by value
         return trainer

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from crossward.config import Config
-from crossward.core.instructions import judged_under
+from crossward.core.instructions import Steering, judged_under
 from crossward.core.pairing import PairingRules
 from crossward.core.records import Prompt
 from crossward.core.spending import Budget
@@ -25,6 +25,7 @@ from crossward.engines.protocols import (
 )
 from crossward.engines.tokens import ChatTokens, compare_tokens, load_tokens
 from crossward.pipeline.choose import endpoint_sampler, local_sampler, local_scorer, require_engine, resolved
+from crossward.pipeline.given import NOTHING_GIVEN, Given
 from crossward.pipeline.judges import JudgeSettings, read_template
 from crossward.pipeline.progress import Progress
 from crossward.sections import Decoding
@@ -46,6 +47,7 @@ class Engines:
     """Opens engines for one recipe. Tokenizers are loaded once per checkpoint."""
 
     config: Config
+    given: Given = NOTHING_GIVEN
     _tokens: dict[str, ChatTokens] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -53,10 +55,11 @@ class Engines:
 
     def model(self, path: str, revision: str | None, *, fingerprint: str | None = None) -> Model:
         """A model of the recipe; hashes its files where `fingerprint` is not known already."""
-        spec = self._spec(path, revision)
+        spec = self.model_spec(path, revision)
         return Model(spec=spec, fingerprint=fingerprint or model_fingerprint(spec))
 
-    def _spec(self, path: str, revision: str | None) -> ModelSpec:
+    def model_spec(self, path: str, revision: str | None = None) -> ModelSpec:
+        """A checkpoint as the recipe loads all of them."""
         return ModelSpec(
             path=path,
             dtype=self.config.models.dtype,
@@ -95,9 +98,12 @@ class Engines:
         Raises ValueError where they do not.
         """
         positions = max_positions(read_config(base_spec(policy.spec)))
-        view = self.config.reward.view
+        reward = self.config.reward
+        steering = Steering(**reward.steering.model_dump())
         sampled = [p.instruction for group in prompts.values() for p in group]
-        judged = [judged_under(p, view) for group in prompts.values() for p in group]
+        judged = [
+            judged_under(p, view, steering) for group in prompts.values() for p in group for view in reward.scored_views
+        ]
         asked = [p.instruction for group in held_out.values() for p in group]
         said = ""
         for key, texts, new in (
@@ -120,7 +126,7 @@ class Engines:
         if section.openai is not None and stage == "sample":
             return {"engine": "openai", "model": section.openai.model}
         wanted = "auto" if section.openai is not None else section.engine
-        return {"engine": resolved(wanted, self._spec(models.policy, models.policy_revision))}
+        return {"engine": resolved(wanted, self.model_spec(models.policy, models.policy_revision))}
 
     def require_sample_engine(self, stage: Literal["sample", "evaluate"]) -> str:
         """The engine of a stage in words; raises ValueError where it is not there. A server is not asked."""
@@ -190,6 +196,8 @@ class Engines:
                 return None
             case "lingua":
                 return LinguaIdentifier(tuple(sorted({*languages, "en"})))
+            case "given":
+                return self.given.identifier()
 
 
 def sampling_of(decoding: Decoding, seed: int) -> Sampling:
@@ -208,7 +216,7 @@ def rules_of(config: Config, seed: int) -> PairingRules:
     published = config.compatibility == "published"
     return PairingRules(
         length_unit="characters" if published else config.pair.length_unit,
-        alpha_search="published-grid" if published else "exact",
+        alpha_search="published-grid" if published else config.pair.alpha_search,
         choice=config.pair.choice,
         seed=seed,
         upper_bound=config.pair.upper_bound,
@@ -216,6 +224,7 @@ def rules_of(config: Config, seed: int) -> PairingRules:
         min_responses=config.pair.min_responses,
         language_confidence=config.pair.language_confidence,
         filter_responses=not published,
+        agreement=config.reward.agreement,
     )
 
 
@@ -238,6 +247,7 @@ def training_of(config: Config, seed: int) -> Training:
         seed=seed,
         gradient_checkpointing=section.gradient_checkpointing,
         save_dtype=section.save_dtype,
+        nll_normalisation=section.nll_normalisation,
         lora=None
         if lora is None
         else Lora(rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, target_modules=lora.target_modules),

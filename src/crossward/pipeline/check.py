@@ -73,7 +73,7 @@ def _prompts(config: Config, findings: list[Finding]) -> tuple[Prompts, Prompts]
 
 
 def _languages(config: Config, findings: list[Finding]) -> None:
-    if config.pair.language_filter == "none":
+    if config.pair.language_filter != "lingua":
         return
     from crossward.engines.lingua_identifier import LinguaIdentifier
 

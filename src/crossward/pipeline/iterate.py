@@ -12,27 +12,43 @@ from pathlib import Path
 from crossward.config import Config
 from crossward.core.records import Prompt
 from crossward.core.seeds import derive_seed
-from crossward.pipeline import provenance, stages
+from crossward.pipeline import provenance, stages, training
 from crossward.pipeline.assemble import Engines, Model, checkpoint, rules_of, sampling_of, training_of
+from crossward.pipeline.direction import pair_by_direction
+from crossward.pipeline.given import NOTHING_GIVEN, Given
 from crossward.pipeline.guard import guard_english
 from crossward.pipeline.judge_stage import Judging, english_preferences
 from crossward.pipeline.measures import read_references
 from crossward.pipeline.noise import noise_margins
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.prompts import evaluation_prompts, prompt_hashes, training_prompts
+from crossward.pipeline.ranking import rank
+from crossward.pipeline.replay import Replayed, read_replay
 from crossward.pipeline.report.markdown import write_report
 from crossward.store.lock import run_lock
 from crossward.store.manifest import StageManifest
 from crossward.store.run_dir import IterationDir, RunDir
+from crossward.store.shared_stages import SharedStages
 
 
-def run(config: Config, *, progress: Progress, redo: Sequence[str] = ()) -> RunDir:
-    """Run a recipe, or continue it; returns its folder. `redo` names stages to do again, such as "iteration-1/pair"."""
-    directory = RunDir(Path(config.run))
+def run(
+    config: Config,
+    *,
+    progress: Progress,
+    redo: Sequence[str] = (),
+    shared: SharedStages | None = None,
+    given: Given = NOTHING_GIVEN,
+) -> RunDir:
+    """Run a recipe, or continue it; returns its folder. `redo` names stages to do again, such as "iteration-1/pair".
+
+    `shared` is the pool in which the runs of an experiment find stages that others of them have made. `given` are
+    engines that a program brings along, for recipes that ask for them (`reward.kind: given`).
+    """
+    directory = RunDir(Path(config.run), shared)
     with run_lock(directory):
         again = provenance.stages_to_redo(directory, config, redo)
         provenance.require_same_config(directory, config, again)
-        engines = Engines(config)
+        engines, replay = Engines(config, given), read_replay(config)
         reference, policies = engines.reference(), [engines.policy()]
         engines.require_comparable(policies[0], reference)
         prompts, held_out = training_prompts(config), evaluation_prompts(config)
@@ -47,7 +63,7 @@ def run(config: Config, *, progress: Progress, redo: Sequence[str] = ()) -> RunD
         for t in range(1, config.iterations + 1):
             here = directory.iteration(t)
             paired = make_pairs(here, t, policies, reference, prompts, engines, progress)
-            policies.append(train(here, t, policies[-1], reference, paired, engines, progress))
+            policies.append(train(here, t, policies[-1], reference, paired, replay, engines, progress))
             answer(here, policies[-1], held_out, engines, progress)
             judging.judge(f"π_{t}", here)
             guard_english(directory, t, progress, values_of=english_preferences)
@@ -65,13 +81,13 @@ def make_pairs(
     engines: Engines,
     progress: Progress,
 ) -> StageManifest:
-    """Sample from π^(t−1), score under the view, pair best with worst.
+    """Sample from π^(t−1), rank by the reward, pair best with worst; or pair by direction (`method: lidr`).
 
     The reward is log π^(t−1) over models.reference (`reward.reference: initial`, the paper's main run) or over the
-    policy before, π^(t−2) (`previous`; in iteration 1 that is models.reference too).
+    policy before, π^(t−2) (`previous`; in iteration 1 that is models.reference too). With `reward.policy: initial` it
+    is π_0's in every iteration.
     """
     config, policy = engines.config, policies[-1]
-    rewarding = policies[-2] if config.reward.reference == "previous" and t > 1 else reference
     sampled = stages.sample(
         here.stage("sample"),
         prompts,
@@ -82,29 +98,19 @@ def make_pairs(
         inputs={"policy": policy.fingerprint, **prompt_hashes(prompts)},
         progress=progress,
     )
-    scored = stages.score(
-        here.stage("score"),
-        here.stage("sample"),
-        view=config.reward.view,
-        open_scorers=lambda: (engines.scorer(policy), engines.scorer(rewarding)),
-        open_exact=engines.exact_scorers(policy, rewarding),
-        noise_sample=config.score.noise_sample,
-        settings={
-            "dtype": config.models.dtype,
-            "compatibility": config.compatibility,
-            "engine": config.score.engine,
-        },
-        inputs={"sample": sampled.digest, "policy": policy.fingerprint, "reference": rewarding.fingerprint},
-        progress=progress,
-    )
+    if config.method == "lidr":
+        return pair_by_direction(here, sampled, policy, engines, progress)
+    ours = policies[0] if config.reward.policy == "initial" else policy
+    base = policies[-2] if config.reward.reference == "previous" and t > 1 else reference
+    ranked = rank(here, sampled, policy=policy, rewarding=(ours, base), engines=engines, progress=progress)
     return stages.pair(
         here.stage("pair"),
-        here.stage("score"),
+        ranked.folder,
         rules=rules_of(config, derive_seed(config.seed, "pair", t)),
-        margins=noise_margins(scored) if config.pair.min_margin == "auto" else None,
+        margins=noise_margins(ranked.manifest) if config.pair.min_margin == "auto" else None,
         open_identifier=lambda: engines.identifier(config.languages),
         settings={"language_filter": config.pair.language_filter},
-        inputs={"score": scored.digest},
+        inputs={"score": ranked.manifest.digest},
         progress=progress,
     )
 
@@ -115,18 +121,20 @@ def train(
     policy: Model,
     reference: Model,
     paired: StageManifest,
+    replay: Replayed | None,
     engines: Engines,
     progress: Progress,
 ) -> Model:
     """π^(t−1) and its pairs in, π^t out; DPO is anchored to π^(t−1) or, with `train.reference: initial`, to π_ref."""
     config = engines.config
     anchor = policy if config.train.reference == "previous" else reference
-    trained = stages.train(
+    trained = training.train(
         here.stage("train"),
         here.stage("pair"),
         open_reference=lambda: engines.training_reference(anchor),
         open_trainer=lambda: engines.trainer(policy),
         training=training_of(config, derive_seed(config.seed, "train", t)),
+        replay=replay,
         inputs={"pair": paired.digest, "policy": policy.fingerprint, "reference": anchor.fingerprint},
         progress=progress,
     )

@@ -28,7 +28,8 @@ from crossward.pipeline.judges import JudgeSettings, opened_judge, read_template
 from crossward.pipeline.judging import Judged, judge_comparisons, remarks
 from crossward.pipeline.outputs import first_answer
 from crossward.pipeline.progress import Progress
-from crossward.pipeline.stages import run_stage, stream_sampled
+from crossward.pipeline.run_stage import run_stage
+from crossward.pipeline.stage_files import stream_sampled
 from crossward.pipeline.winrates import as_summary, published_data, rates_of
 from crossward.store.files import write_text
 from crossward.store.manifest import StageManifest, content_hash, read, redo
@@ -165,7 +166,7 @@ def judge(
         "order": settings.order,
         "seed": settings.seed,
     }
-    return run_stage(stage, {"answers": answered.digest, **hashes}, asked, work)
+    return run_stage(stage, {"answers": answered.digest, **hashes}, asked, work, anew=again is not None)
 
 
 def _nulls_again(

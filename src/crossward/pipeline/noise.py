@@ -135,7 +135,7 @@ def _in_float32(groups: Sequence[ScoredPrompt], open_scorer: OpenScorer, advance
 def _judged(group: ScoredPrompt) -> Judged:
     return Judged(
         instruction=group.judged_under,
-        responses=tuple(scored.response for scored in group.responses),
+        responses=tuple(scored.judged or scored.response for scored in group.responses),
         name=f"prompt {group.prompt.id!r} in {group.prompt.language!r}",
     )
 

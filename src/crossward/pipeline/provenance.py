@@ -9,9 +9,10 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
+from pydantic import ValidationError
 
 from crossward.config import Config
 from crossward.store import manifest
@@ -27,11 +28,12 @@ FREE = (
     *(f"evaluate.judge.{key}" for key in (*_PATIENCE, "max_cost", "max_tokens")),
 )
 # Every stage of an iteration is made from the one before; answers come from the policy that training made.
-CHAIN: tuple[Stage, ...] = ("sample", "score", "pair", "train", "evaluate", "judge")
+CHAIN: tuple[Stage, ...] = get_args(Stage)
 # The stage that the keys of a section decide first; other keys (models, prompts, languages, seed) decide all of them.
 DECIDES: dict[str, tuple[Stage, ...]] = {
     "sample": ("sample",),
-    "reward": ("score",),
+    "reward": ("score", "rate"),
+    "translator": ("translate",),
     "score": ("score",),
     "compatibility": ("score",),
     "pair": ("pair",),
@@ -120,7 +122,7 @@ def require_same_config(directory: RunDir, config: Config, again: Sequence[Stage
     titles = {stage.title for stage in again}
     changed: list[str] = []
     hint = ""
-    for key, text in _differences(read_config(directory), config.model_dump(mode="json")):
+    for key, text in _differences(_with_defaults(read_config(directory)), config.model_dump(mode="json")):
         owner = next((name for name in _prefixes(key) if name in DECIDES or name in FREE), "")
         decided = DECIDES.get(owner, CHAIN)
         kept = [
@@ -138,6 +140,14 @@ def require_same_config(directory: RunDir, config: Config, again: Sequence[Stage
             f"{directory.root} belongs to another config: {'; '.join(changed)}: "
             f"choose another folder with run=FOLDER, change the recipe back{hint}"
         )
+
+
+def _with_defaults(tree: dict[str, Any]) -> dict[str, Any]:
+    """A config as it was saved, with the defaults of keys that did not exist then."""
+    try:
+        return Config.model_validate(tree).model_dump(mode="json")
+    except ValidationError:
+        return tree  # saved by a version with other keys: what differs is told
 
 
 def _prefixes(key: str) -> list[str]:

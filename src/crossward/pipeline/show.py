@@ -2,7 +2,16 @@
 
 from pathlib import Path
 
-from crossward.core.records import PreferencePair, Prompt, ScoredPrompt, Skipped
+from crossward.core.records import (
+    PreferencePair,
+    Prompt,
+    Ranked,
+    RatedPrompt,
+    ScoredPrompt,
+    ScoredResponse,
+    Skipped,
+)
+from crossward.pipeline.stage_files import stream_ranked
 from crossward.store import tables
 from crossward.store.run_dir import RunDir, StageDir
 
@@ -26,23 +35,32 @@ def prompt_life(run: Path, prompt_id: str, language: str | None = None) -> list[
 
 def _in_iteration(directory: RunDir, t: int, language: str, prompt_id: str) -> list[str]:
     here = directory.iteration(t)
-    scored = _find(here.stage("score"), language, prompt_id)
+    ranked = here.stage("rate") if here.stage("rate").path.exists() else here.stage("score")
+    scored = _find(ranked, language, prompt_id)
     if scored is None:
         return _sampled_only(here.stage("sample"), t, language, prompt_id)
     outcome = _outcome(here.stage("pair"), language, prompt_id)
     lines = _header(scored.prompt, t)
-    lines.append(f"judged under ({scored.view}): {scored.judged_under}")
-    for response in sorted(scored.responses, key=lambda r: -r.log_ratio):
+    match scored:
+        case ScoredPrompt():
+            lines.append(f"judged under ({scored.view}): {scored.judged_under}")
+        case RatedPrompt():
+            lines.append(f"rated by {scored.rated_by}, under: {scored.judged_under}")
+    for response in sorted(scored.responses, key=lambda r: -r.score):
         mark = "       "
         if isinstance(outcome, PreferencePair):
             mark = {outcome.chosen: "chosen ", outcome.rejected: "rejected"}.get(response, mark)
         ended = "" if response.response.finish_reason == "stop" else " (cut)"
+        unit = " nats" if isinstance(response, ScoredResponse) else ""
         lines.append(
-            f"{mark:9}{response.log_ratio:+9.3f} nats  {response.n_chars:5d} chars{ended}  {response.response.text!r}"
+            f"{mark:9}{response.score:+9.3f}{unit}  {response.n_chars:5d} chars{ended}  {response.response.text!r}"
         )
+        if isinstance(response, ScoredResponse) and response.judged is not None:
+            lines.append(f"{'':9}judged as {response.judged.text!r}")
     match outcome:
         case PreferencePair():
-            lines.append(f"pair: margin {outcome.margin:.3f} nats at α = {outcome.alpha:.6g}")
+            unit = " nats" if isinstance(outcome.chosen, ScoredResponse) else ""
+            lines.append(f"pair: margin {outcome.margin:.3f}{unit} at α = {outcome.alpha:.6g}")
         case Skipped():
             lines.append(f"no pair: {outcome.reason}")
         case None:
@@ -63,12 +81,8 @@ def _header(prompt: Prompt, t: int) -> list[str]:
     return lines if prompt.language == "en" else [*lines, f"English twin: {prompt.english_instruction}"]
 
 
-def _find(stage: StageDir, language: str, prompt_id: str) -> ScoredPrompt | None:
-    for code, _, path in stage.shards():
-        for group in tables.read_scored(path) if code == language else []:
-            if group.prompt.id == prompt_id:
-                return group
-    return None
+def _find(stage: StageDir, language: str, prompt_id: str) -> Ranked | None:
+    return next((group for group in stream_ranked(stage, language) if group.prompt.id == prompt_id), None)
 
 
 def _outcome(stage: StageDir, language: str, prompt_id: str) -> PreferencePair | Skipped | None:

@@ -4,41 +4,36 @@ A stage opens its engines only when a shard is missing, and writes stage.json la
 maths is in core, the models are in engines, the files in store, the order in iterate.py.
 """
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from crossward.core.instructions import PAPERS, Steering
 from crossward.core.pairing import PairingRules
-from crossward.core.records import PreferencePair, Prompt, SampledPrompt, ScoredPrompt, View
+from crossward.core.records import Prompt, View
 from crossward.engines.protocols import (
-    Judged,
     LanguageIdentifier,
     Sampler,
     Sampling,
     Scorer,
-    Trainer,
-    Training,
-    TrainingPair,
 )
 from crossward.pipeline.counts import PairTally, sampled_counts, scored_counts
 from crossward.pipeline.measures import reference_hashes, write_stage_measures
 from crossward.pipeline.noise import OpenScorer, measure_noise
 from crossward.pipeline.outputs import write_outputs
 from crossward.pipeline.progress import Progress
+from crossward.pipeline.run_stage import Inputs, Made, run_stage
+from crossward.pipeline.stage_files import stream_ranked, stream_sampled, stream_scored, stream_translated
 from crossward.pipeline.streams import score_windows, survey, told_work
-from crossward.store import manifest, tables
+from crossward.store import tables
 from crossward.store.manifest import StageManifest
 from crossward.store.reference_answers import ReferenceAnswers
 from crossward.store.run_dir import StageDir
 
 Prompts = Mapping[str, Sequence[Prompt]]
-Inputs = Mapping[str, str]
-# The files that a stage made, and what it says of itself.
-Made = tuple[list[Path], dict[str, Any]]
 
 
 def sample(
@@ -66,6 +61,8 @@ def score(
     sampled: StageDir,
     *,
     view: View,
+    steering: Steering = PAPERS,
+    translated: StageDir | None = None,
     open_scorers: Callable[[], tuple[Scorer, Scorer]],
     open_exact: tuple[OpenScorer, OpenScorer] | None,
     noise_sample: int,
@@ -75,6 +72,7 @@ def score(
 ) -> StageManifest:
     """log π(y|x) under policy and reference for every sampled response, judged under the view's instruction.
 
+    `translated` holds the responses' English translations, which the translated view judges in their place.
     `noise_sample` prompts of each language are scored again, in other batches and, with `open_exact`, in float32.
     """
     models = ExitStack()
@@ -99,8 +97,15 @@ def score(
             total = sum(tables.count_responses(source) for source in missing.values())
             with progress.task(f"{stage.title}: log-probabilities", 2 * total) as advance:
                 for path, source in missing.items():
-                    groups = tables.stream_sampled(source)
-                    scored = score_windows(groups, view, policy, reference, advance=advance)
+                    scored = score_windows(
+                        tables.stream_sampled(source),
+                        view,
+                        policy,
+                        reference,
+                        steering=steering,
+                        translations=None if translated is None else stream_translated(translated, sampled, source),
+                        advance=advance,
+                    )
                     tables.write_scored(path, chain.from_iterable(scored))
             progress.say(f"{stage.title}: {told_work(policy, reference)}")
         counts = {
@@ -121,12 +126,14 @@ def score(
             counts = {language: counts[language] | {"noise": floors[language]} for language in counts}
         return list(shards), {"languages": counts}
 
-    return run_stage(stage, inputs, {"view": view, "noise_sample": noise_sample, **settings}, work)
+    # A view without a steering line is not made anew when the line changes.
+    line = {"steering": asdict(steering)} if view == "crosslingual" else {}
+    return run_stage(stage, inputs, {"view": view, **line, "noise_sample": noise_sample, **settings}, work)
 
 
 def pair(
     stage: StageDir,
-    scored: StageDir,
+    ranked: StageDir,
     *,
     rules: PairingRules,
     margins: Mapping[str, float] | None = None,
@@ -144,13 +151,13 @@ def pair(
         identifier = open_identifier()
         counts: dict[str, Any] = {}
         files: list[Path] = []
-        languages = scored.languages()
+        languages = ranked.languages()
         with progress.task(f"{stage.title}: languages", len(languages)) as advance:
             for language in languages:
-                found = survey(stream_scored(scored, language), with_margin(rules, margins, language), identifier)
+                found = survey(stream_ranked(ranked, language), with_margin(rules, margins, language), identifier)
                 control = found.control()
                 tally = PairTally()
-                outcomes = found.outcomes(stream_scored(scored, language), control.alpha if control else 0.0)
+                outcomes = found.outcomes(stream_ranked(ranked, language), control.alpha if control else 0.0)
                 files.append(stage.language_file(language))
                 tables.write_outcomes(files[-1], map(tally.counted, outcomes))
                 counts[language] = tally.counts(found, control)
@@ -171,82 +178,6 @@ def with_margin(rules: PairingRules, margins: Mapping[str, float] | None, langua
             f"no noise floor was measured for {language!r} (known: {known}): score again, or give a number"
         )
     return replace(rules, min_margin=margins[language])
-
-
-def train(
-    stage: StageDir,
-    paired: StageDir,
-    *,
-    open_reference: Callable[[], Scorer],
-    open_trainer: Callable[[], Trainer],
-    training: Training,
-    inputs: Inputs,
-    progress: Progress,
-) -> StageManifest:
-    """DPO + NLL on the pairs of all languages, on the prompts in their own language, over an explicit reference.
-
-    The reference's log-probabilities are computed once, before training: any checkpoint may be the reference (with LoRA
-    the previous adapter too) and it is never in memory beside the policy that trains.
-    """
-
-    def work() -> Made:
-        pairs = read_pairs(paired)
-        if not pairs:
-            raise ValueError(f"{paired.path} holds no pairs to train on: look at its stage.json for the reasons")
-        if not stage.checkpoint.exists():
-            judged = [
-                Judged(
-                    instruction=pair.prompt.instruction,
-                    responses=(pair.chosen.response, pair.rejected.response),
-                    name=f"prompt {pair.prompt.id!r} ({pair.prompt.language})",
-                )
-                for pair in pairs
-            ]
-            with closing(open_reference()) as reference:
-                ready = with_reference(judged, reference, progress, title=f"{stage.title}: ")
-            with progress.task(f"{stage.title}: optimiser steps", training.steps(len(ready))) as advance:
-                result = open_trainer().train(
-                    ready, training, output=stage.checkpoint, metrics=stage.metrics, advance=advance
-                )
-            result = counting_left_out(result, len(pairs) - len(ready))
-        else:
-            result = manifest.last_metrics(stage)
-        return [path for path in stage.checkpoint.rglob("*") if path.is_file()], {"training": result}
-
-    return run_stage(stage, inputs, asdict(training), work)
-
-
-def with_reference(
-    pairs: Sequence[Judged], reference: Scorer, progress: Progress, *, title: str = ""
-) -> list[TrainingPair]:
-    """Attach log π_ref to (chosen, rejected) under the prompt that is trained (the prompt's own language).
-
-    Pairs with a response that is too long for the reference are left out and told. ValueError where none is left.
-    """
-    with progress.task(f"{title}reference log-probabilities", 2 * len(pairs)) as advance:
-        logprobs = reference.score(pairs, advance=advance)
-    ready = [
-        TrainingPair(
-            instruction=pair.instruction,
-            chosen=pair.responses[0],
-            rejected=pair.responses[1],
-            reference_chosen_logprob=chosen.logprob,
-            reference_rejected_logprob=rejected.logprob,
-        )
-        for pair, (chosen, rejected) in zip(pairs, logprobs, strict=True)
-        if chosen is not None and rejected is not None
-    ]
-    if len(ready) < len(pairs):
-        said = f"{title}{len(pairs) - len(ready)} of {len(pairs)} pairs are too long for the reference's context"
-        if not ready:
-            raise ValueError(f"{said}: none is left to train on, so sample shorter responses")
-        progress.say(f"{said} and are left out")
-    return ready
-
-
-def counting_left_out(result: dict[str, float], n_left_out: int) -> dict[str, float]:
-    """What a trainer says of itself, with the pairs that never reached it among those dropped as too long."""
-    return result | {"dropped_too_long": result.get("dropped_too_long", 0) + n_left_out}
 
 
 def evaluate(
@@ -273,53 +204,6 @@ def evaluate(
 
     inputs = {**inputs, **reference_hashes(references or {})}
     return run_stage(stage, inputs, asdict(sampling) | {"shard_size": shard_size, **settings}, work)
-
-
-def stream_sampled(stage: StageDir, language: str) -> Iterator[SampledPrompt]:
-    """Every group of one language, shard by shard."""
-    return (group for code, _, path in stage.shards() if code == language for group in tables.stream_sampled(path))
-
-
-def read_sampled(stage: StageDir, language: str) -> list[SampledPrompt]:
-    """Every group of one language, over all shards."""
-    return list(stream_sampled(stage, language))
-
-
-def stream_scored(stage: StageDir, language: str) -> Iterator[ScoredPrompt]:
-    """Every scored group of one language, shard by shard."""
-    return (group for code, _, path in stage.shards() if code == language for group in tables.stream_scored(path))
-
-
-def read_scored(stage: StageDir, language: str) -> list[ScoredPrompt]:
-    """Every scored group of one language, over all shards."""
-    return list(stream_scored(stage, language))
-
-
-def read_pairs(stage: StageDir) -> list[PreferencePair]:
-    """The pairs of all languages."""
-    return [
-        outcome
-        for path in stage.language_files()
-        for outcome in tables.stream_outcomes(path)
-        if isinstance(outcome, PreferencePair)
-    ]
-
-
-def run_stage(
-    stage: StageDir,
-    inputs: Inputs,
-    settings: Mapping[str, Any],
-    work: Callable[[], Made],
-) -> StageManifest:
-    """Do the work of a stage unless it is already done with the same inputs and settings."""
-    done = manifest.completed(stage, inputs, settings)
-    if done is not None:
-        return done
-    manifest.begin(stage, inputs, settings)
-    started = time.monotonic()
-    files, counts = work()
-    seconds = round(time.monotonic() - started, 3)
-    return manifest.finish(stage, inputs, settings, counts=counts, files=files, seconds=seconds)
 
 
 def _write_samples(

@@ -15,8 +15,9 @@ from crossward.core.records import PreferencePair, Prompt
 from crossward.engines.protocols import Advance, Judged, LanguageIdentifier, ModelSpec, Training, no_progress
 from crossward.pipeline.counts import PairTally
 from crossward.pipeline.progress import Progress
-from crossward.pipeline.stages import counting_left_out, with_margin, with_reference
+from crossward.pipeline.stages import with_margin
 from crossward.pipeline.streams import identified
+from crossward.pipeline.training import counting_left_out, with_reference
 from crossward.store import edges, pair_rows
 from crossward.store.noise_file import read_margins
 from crossward.store.sources import Source, load_prompts, read_rows

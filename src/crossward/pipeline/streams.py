@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from crossward.core.instructions import judged_under
+from crossward.core.instructions import PAPERS, Steering, judged_under
 from crossward.core.language import Identification
 from crossward.core.pairing import Pairing, PairingRules, Survey
-from crossward.core.records import ResponseLogprob, SampledPrompt, ScoredPrompt, ScoredResponse, View
+from crossward.core.records import Ranked, Response, ResponseLogprob, SampledPrompt, ScoredPrompt, ScoredResponse, View
 from crossward.engines.protocols import Advance, Judged, LanguageIdentifier, Scorer, no_progress
 
 WINDOW = 128  # groups that are scored together
@@ -37,12 +37,16 @@ def score_windows(
     policy: Scorer,
     reference: Scorer,
     *,
+    steering: Steering = PAPERS,
+    translations: Iterable[SampledPrompt] | None = None,
     size: int = WINDOW,
     advance: Advance = no_progress,
 ) -> Iterator[list[ScoredPrompt]]:
-    """Score a stream of groups, window by window."""
+    """Score a stream of groups, window by window; `translations` are the same groups in English (translated view)."""
+    translated = None if translations is None else windows(translations, size)
     for window in windows(groups, size):
-        yield score_groups(window, view, policy, reference, advance=advance)
+        inner = None if translated is None else next(translated, [])
+        yield score_groups(window, view, policy, reference, steering=steering, translations=inner, advance=advance)
 
 
 def score_groups(
@@ -51,45 +55,78 @@ def score_groups(
     policy: Scorer,
     reference: Scorer,
     *,
+    steering: Steering = PAPERS,
+    translations: Sequence[SampledPrompt] | None = None,
     advance: Advance = no_progress,
 ) -> list[ScoredPrompt]:
     """Score groups under both models; the same ids, instruction and order for both.
 
-    A response that is too long for either model's context is left out of its group: the group's size tells.
+    A response that is too long for either model's context is left out of its group, as is one without a translation
+    where translations are judged: the group's size tells.
     """
-    judged = [
-        Judged(
-            instruction=judged_under(group.prompt, view),
-            responses=group.responses,
-            name=f"prompt {group.prompt.id!r} ({group.prompt.language})",
-        )
-        for group in groups
-    ]
-    by_policy = policy.score(judged, advance=advance)
-    by_reference = reference.score(judged, advance=advance)
+    asked = to_judge(groups, view, steering, translations)
+    by_policy = policy.score([judged for judged, _ in asked], advance=advance)
+    by_reference = reference.score([judged for judged, _ in asked], advance=advance)
     return [
         ScoredPrompt(
             prompt=group.prompt,
             view=view,
-            judged_under=asked.instruction,
-            responses=_scored(group, ours, theirs),
+            judged_under=judged.instruction,
+            responses=_scored(judged, own, ours, theirs),
         )
-        for group, asked, ours, theirs in zip(groups, judged, by_policy, by_reference, strict=True)
+        for group, (judged, own), ours, theirs in zip(groups, asked, by_policy, by_reference, strict=True)
     ]
 
 
+def to_judge(
+    groups: Sequence[SampledPrompt],
+    view: View,
+    steering: Steering = PAPERS,
+    translations: Sequence[SampledPrompt] | None = None,
+) -> list[tuple[Judged, tuple[Response, ...]]]:
+    """What is judged of each group under a view, and the responses that it stands for, in parallel.
+
+    In the translated view English responses stand for themselves, others for their translation; those whose translation
+    failed (an empty text) are left out. Raises ValueError where the translations are not those of the groups.
+    """
+    if view == "translated":
+        if translations is None:
+            raise ValueError("the translated view judges English translations: none were given")
+        if [group.prompt for group in groups] != [group.prompt for group in translations]:
+            raise ValueError("the translations are of other prompts than the responses: translate again")
+    found = []
+    for place, group in enumerate(groups):
+        texts = group.responses
+        own = group.responses
+        if translations is not None and view == "translated" and group.prompt.language != "en":
+            pairs = list(zip(group.responses, translations[place].responses, strict=True))
+            own = tuple(response for response, text in pairs if text.text)
+            texts = tuple(text for _, text in pairs if text.text)
+        judged = Judged(
+            instruction=judged_under(group.prompt, view, steering),
+            responses=texts,
+            name=f"prompt {group.prompt.id!r} ({group.prompt.language})",
+        )
+        found.append((judged, own))
+    return found
+
+
 def _scored(
-    group: SampledPrompt, ours: Sequence[ResponseLogprob | None], theirs: Sequence[ResponseLogprob | None]
+    judged: Judged,
+    own: Sequence[Response],
+    ours: Sequence[ResponseLogprob | None],
+    theirs: Sequence[ResponseLogprob | None],
 ) -> tuple[ScoredResponse, ...]:
     return tuple(
         ScoredResponse(
             response=response,
-            policy_logprob=own.logprob,
-            reference_logprob=base.logprob,
-            n_tokens=own.n_tokens,
+            policy_logprob=policy.logprob,
+            reference_logprob=reference.logprob,
+            n_tokens=policy.n_tokens,
+            judged=None if text is response else text,
         )
-        for response, own, base in zip(group.responses, ours, theirs, strict=True)
-        if own is not None and base is not None
+        for response, text, policy, reference in zip(own, judged.responses, ours, theirs, strict=True)
+        if policy is not None and reference is not None
     )
 
 
@@ -108,8 +145,8 @@ def told_work(policy: Scorer, reference: Scorer) -> str:
 
 
 def identified(
-    groups: Iterable[ScoredPrompt], rules: PairingRules, identifier: LanguageIdentifier | None, *, size: int = WINDOW
-) -> Iterator[tuple[ScoredPrompt, Sequence[Identification] | None]]:
+    groups: Iterable[Ranked], rules: PairingRules, identifier: LanguageIdentifier | None, *, size: int = WINDOW
+) -> Iterator[tuple[Ranked, Sequence[Identification] | None]]:
     """Every group with the language of each response, or None where nobody asks or the identifier cannot tell."""
     if identifier is None or not rules.filter_responses:
         for group in groups:
@@ -123,7 +160,7 @@ def identified(
             yield group, [next(found) for _ in group.responses] if known else None
 
 
-def survey(groups: Iterable[ScoredPrompt], rules: PairingRules, identifier: LanguageIdentifier | None) -> Survey:
+def survey(groups: Iterable[Ranked], rules: PairingRules, identifier: LanguageIdentifier | None) -> Survey:
     """The first pass of pairing over the groups of one language."""
     found = Survey(rules)
     for group, languages in identified(groups, rules, identifier):
@@ -131,8 +168,6 @@ def survey(groups: Iterable[ScoredPrompt], rules: PairingRules, identifier: Lang
     return found
 
 
-def pair_language(
-    groups: Sequence[ScoredPrompt], rules: PairingRules, identifier: LanguageIdentifier | None
-) -> Pairing:
+def pair_language(groups: Sequence[Ranked], rules: PairingRules, identifier: LanguageIdentifier | None) -> Pairing:
     """Pair the groups of one language, held in memory; filters by language where there is an identifier."""
     return survey(groups, rules, identifier).pairing(groups)

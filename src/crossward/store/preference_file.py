@@ -1,8 +1,8 @@
 """A file or hub dataset of preferences, read as single-turn pairs or single answers with a verdict.
 
-The form is told by its keys (preference_formats.py). The method trains one question and its answer, so rows with several
-turns or a system message are left out, as are ties, empty sides and repetitions: each counted by its reason. A row that
-is not what its file's form says is a ValueError with the line. Knows no tokens.
+The form is told by its keys (preference_formats.py). The method trains one question and its answer, so rows with
+several turns or a system message are left out, as are ties, empty sides and repetitions: each counted by its reason. A
+row that is not what its file's form says is a ValueError with the line. Knows no tokens.
 """
 
 import hashlib
@@ -107,9 +107,13 @@ def read_preferences(
 
 def _judged(raw: RawPair | RawAnswer) -> tuple[str | None, Key]:
     """Why a row is left out (None: it is not), and what it shares with a repetition of itself."""
-    if len(raw.contexts) > 1:
+    sides = (raw.chosen, raw.rejected) if isinstance(raw, RawPair) else (raw.answer,)
+    texts = [side.strip() for side in sides if side is not None]
+    if len(texts) < len(sides):
+        return "no answer at the end", ()
+    turns, *other = raw.contexts
+    if other:
         return "different prompts", ()
-    turns = raw.contexts[0]
     roles = [role for role, _ in turns]
     if "system" in roles:
         return "system message", ()
@@ -117,15 +121,12 @@ def _judged(raw: RawPair | RawAnswer) -> tuple[str | None, Key]:
         return "other roles", ()
     if roles != ["user"]:
         return "several turns" if len(roles) > 1 else "no question", ()
-    sides = (raw.chosen, raw.rejected) if isinstance(raw, RawPair) else (raw.answer,)
-    texts = [side.strip() for side in sides if side is not None]
-    if len(texts) < len(sides):
-        return "no answer at the end", ()
-    if not turns[0][1] or not all(texts):
+    question = "".join(text.strip() for _, text in turns)
+    if not question or not all(texts):
         return "empty", ()
     if len(texts) == 2 and texts[0] == texts[1]:
         return "tie", ()
-    return None, (turns[0][1], *texts, raw.desirable if isinstance(raw, RawAnswer) else None)
+    return None, (question, *texts, raw.desirable if isinstance(raw, RawAnswer) else None)
 
 
 def _pair(raw: RawPair, row: Row, instruction: str, number: int, where: str) -> PairRow:

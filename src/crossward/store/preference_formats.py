@@ -141,7 +141,7 @@ def _cell(value: Any) -> Any:
 
 
 def _pair(row: Row, before: tuple[Turn, ...], where: str, *, transcript: bool = False) -> RawPair:
-    contexts = {_bare(before)} if before else set()
+    contexts = [before] if before else []
     answers: list[str | None] = []
     for side in ("chosen", "rejected"):
         value = field_of(row, side, where)
@@ -153,10 +153,10 @@ def _pair(row: Row, before: tuple[Turn, ...], where: str, *, transcript: bool = 
         *earlier, last = _turns(value, where) or [("nobody", "")]
         answers.append(last[1] if last[0] == "assistant" else None)
         if earlier:
-            contexts.add(_bare(tuple(earlier)))
+            contexts.append(tuple(earlier))
     if not contexts:
         raise ValueError(f"{where}: there is no prompt, neither in a field of its own nor before the answers")
-    return RawPair(contexts=tuple(sorted(contexts)), chosen=answers[0], rejected=answers[1])
+    return RawPair(contexts=_different(contexts), chosen=answers[0], rejected=answers[1])
 
 
 def _answer(row: Row, before: tuple[Turn, ...], field: str, label: str, where: str) -> RawAnswer:
@@ -164,7 +164,7 @@ def _answer(row: Row, before: tuple[Turn, ...], field: str, label: str, where: s
     if not isinstance(value, str):
         *earlier, last = _turns(value, where) or [("nobody", "")]
         before, value = (*before, *earlier), last[1] if last[0] == "assistant" else None
-    return RawAnswer(contexts=(_bare(before),), answer=value, desirable=_verdict(row, label, where))
+    return RawAnswer(contexts=_different([before]), answer=value, desirable=_verdict(row, label, where))
 
 
 def _factory_kto(row: Row, where: str) -> RawAnswer:
@@ -249,9 +249,13 @@ def _transcript(value: Any, side: str, where: str) -> list[dict[str, str]]:
     ]
 
 
-def _bare(turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    """Turns without empty system messages, each text without the space around it, so that equal ones compare equal."""
-    return tuple((role, text.strip()) for role, text in turns if role != "system" or text.strip())
+def _different(contexts: Sequence[tuple[Turn, ...]]) -> tuple[tuple[Turn, ...], ...]:
+    """The contexts that differ in more than space around a text, without empty system messages."""
+    found: dict[tuple[Turn, ...], tuple[Turn, ...]] = {}
+    for turns in contexts:
+        said = tuple((role, text) for role, text in turns if role != "system" or text.strip())
+        found.setdefault(tuple((role, text.strip()) for role, text in said), said)
+    return tuple(found.values())
 
 
 # Forms that are not read

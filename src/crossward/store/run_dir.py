@@ -7,24 +7,42 @@ Knows names, never contents. Refuses a language or name that would leave its fol
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-Stage = Literal["sample", "score", "pair", "train", "evaluate", "judge"]
+if TYPE_CHECKING:
+    from crossward.store.shared_stages import SharedStages
+
+# A view of an ensemble is scored in a folder of its own, which is a `score` stage too; so with translations.
+Stage = Literal[
+    "sample",
+    "translate",
+    "translate-from-english",
+    "score",
+    "score-crosslingual",
+    "score-multilingual",
+    "score-translated",
+    "rate",
+    "pair",
+    "train",
+    "evaluate",
+    "judge",
+]
 _PART = r"part-(\d{5,})\.parquet"
 
 
 @dataclass(frozen=True, slots=True)
 class StageDir:
-    """The folder of one stage of one iteration."""
+    """The folder of one stage of one iteration; `shared` is the pool of finished stages that its run draws from."""
 
     path: Path
+    shared: "SharedStages | None" = field(default=None, compare=False, repr=False)
 
     @property
     def name(self) -> str:
-        """Which of the five stages this is."""
-        return self.path.name
+        """Which kind of stage this is: `score` for `score-translated` too."""
+        return self.path.name.partition("-")[0]
 
     @property
     def title(self) -> str:
@@ -114,19 +132,21 @@ class IterationDir:
     """The folder of one policy: `iteration-<t>`, or `reference`."""
 
     path: Path
+    shared: "SharedStages | None" = field(default=None, compare=False, repr=False)
 
     def stage(self, name: Stage) -> StageDir:
         """The folder of one stage."""
         if name not in get_args(Stage):
             raise ValueError(f"unknown stage {name!r}: expected one of {', '.join(get_args(Stage))}")
-        return StageDir(self.path / name)
+        return StageDir(self.path / name, self.shared)
 
 
 @dataclass(frozen=True, slots=True)
 class RunDir:
-    """The folder of one run."""
+    """The folder of one run; `shared` as in StageDir."""
 
     root: Path
+    shared: "SharedStages | None" = field(default=None, compare=False, repr=False)
 
     @property
     def config(self) -> Path:
@@ -157,13 +177,13 @@ class RunDir:
     @property
     def reference(self) -> IterationDir:
         """Where the reference's own answers live (`reference/evaluate`)."""
-        return IterationDir(self.root / "reference")
+        return IterationDir(self.root / "reference", self.shared)
 
     def iteration(self, t: int) -> IterationDir:
         """Iteration t makes policy t; `iteration(0)` holds the start policy's answers."""
         if t < 0:
             raise ValueError(f"iteration must be 0 (the start policy) or more, got {t}")
-        return IterationDir(self.root / f"iteration-{t}")
+        return IterationDir(self.root / f"iteration-{t}", self.shared)
 
     def stage_named(self, title: str) -> StageDir:
         """The stage that a title such as `iteration-1/pair` or `reference/evaluate` names."""
@@ -174,7 +194,7 @@ class RunDir:
                 f"with a stage of {', '.join(get_args(Stage))}, for instance iteration-1/pair"
             )
         reference, t, name = match.groups()
-        return StageDir((self.reference if reference else self.iteration(int(t))).path / name)
+        return StageDir((self.reference if reference else self.iteration(int(t))).path / name, self.shared)
 
     def require_folder(self) -> None:
         """Raise ValueError where something else than a folder has the run's name."""

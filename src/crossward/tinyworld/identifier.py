@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from crossward.core.language import Identification
-from crossward.tinyworld.vocabulary import CATEGORIES, LANGUAGES, Language, items
+from crossward.tinyworld.vocabulary import CATEGORIES, LANGUAGES, items
 from crossward.tinyworld.world import requests
 
 
@@ -35,7 +35,7 @@ class VocabularyIdentifier:
         return Identification(language=None if others and others[0][1] == n else language, confidence=share)
 
 
-def _language_of_words() -> dict[str, Language]:
+def _language_of_words() -> dict[str, str]:
     """The language of every word that only one language has."""
     words = {
         language: {

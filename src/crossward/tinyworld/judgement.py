@@ -17,7 +17,7 @@ from crossward.core.verdicts import Verdict
 from crossward.core.winrates import win_rates
 from crossward.pipeline.assemble import Engines
 from crossward.pipeline.progress import Progress
-from crossward.pipeline.stages import read_sampled
+from crossward.pipeline.stage_files import read_sampled
 from crossward.pipeline.streams import score_groups
 from crossward.store.run_dir import IterationDir, RunDir
 from crossward.tinyworld.vocabulary import LANGUAGES

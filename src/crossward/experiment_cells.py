@@ -1,0 +1,205 @@
+"""The cells of an experiment: a grid and named cells become checked recipes, one for every cell and seed.
+
+All mistakes are told at once, before anything runs. Knows no folders but by name.
+"""
+
+import difflib
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from crossward.config import Config, parse
+from crossward.experiment_config import (
+    JUDGE_METRICS,
+    WORLD_METRICS,
+    Experiment,
+    Figure,
+    flat,
+    read_yaml,
+)
+
+_OWN_KEYS = ("run", "seed")  # of a recipe, which the experiment sets itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One variant of the recipe: its name, which is a folder's too, and the keys (dotted) that it changes."""
+
+    name: str
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellRun:
+    """One cell with one seed: an ordinary run's recipe."""
+
+    cell: Cell
+    seed: int
+    config: Config
+
+    @property
+    def title(self) -> str:
+        return f"{self.cell.name}, seed {self.seed}"
+
+
+def cell_runs(experiment: Experiment, *, root: Path) -> list[CellRun]:
+    """Every cell with every seed, seeds within cells, each a checked recipe. ValueError names every mistake found."""
+    cells = _cells(experiment)
+    recipe = experiment.recipe if isinstance(experiment.recipe, dict) else read_yaml(Path(experiment.recipe), "recipe")
+    runs: list[CellRun] = []
+    mistakes: dict[str, list[str]] = {}
+    for cell in cells:
+        for seed in experiment.seeds:
+            try:
+                tree = _resolved(recipe, cell, seed, experiment, root)
+                runs.append(CellRun(cell=cell, seed=seed, config=parse(tree, where="")))
+            except ValueError as error:
+                named = mistakes.setdefault(str(error).removeprefix(": "), [])
+                if cell.name not in named:
+                    named.append(cell.name)
+    if mistakes:
+        raise ValueError("; ".join(f"{_told(named, len(cells))}: {text}" for text, named in mistakes.items()))
+    _require_different(runs)
+    _require_measurable(experiment, cells, runs)
+    return runs
+
+
+def _cells(experiment: Experiment) -> list[Cell]:
+    grid = flat(experiment.grid)
+    last = [key.rpartition(".")[2] for key in grid]
+    short = {key: name if last.count(name) == 1 else key for key, name in zip(grid, last, strict=True)}
+    cells = [
+        Cell(
+            name=" ".join(f"{short[key]}={_in_a_name(value)}" for key, value in zip(grid, values, strict=True)),
+            changes=dict(zip(grid, values, strict=True)),
+        )
+        for values in (itertools.product(*grid.values()) if grid else ())
+    ]
+    cells += [Cell(name=name, changes=flat(changes)) for name, changes in experiment.cells.items()]
+    if not cells:
+        raise ValueError("the experiment has no cells: give a grid (keys with lists of values), or cells by name")
+    names = [cell.name for cell in cells]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two cells would be called {name!r}: leave one out, or name them under `cells`")
+        if not re.fullmatch(r"(?!\.)[^/\\\0\n]{1,120}", name):
+            raise ValueError(
+                f"a cell cannot be called {name!r}: it names a folder; name it under `cells`, without / \\"
+            )
+    if experiment.baseline is not None and experiment.baseline not in names:
+        near = difflib.get_close_matches(experiment.baseline, names, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"cells are {', '.join(names)}"
+        raise ValueError(f"baseline {experiment.baseline!r} is no cell; {hint}")
+    return cells
+
+
+def _in_a_name(value: Any) -> str:
+    """A value as a part of a folder's name."""
+    text = value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True).split("\n...")[0]
+    return re.sub(r"[/\\\s]+", "-", text.strip())
+
+
+def _resolved(recipe: Mapping[str, Any], cell: Cell, seed: int, experiment: Experiment, root: Path) -> dict[str, Any]:
+    """The recipe of one cell and seed as nested dictionaries: the world's paths, `set`, the cell's changes, over it."""
+    tree: dict[str, Any] = _copied(recipe)
+    changes = {**(_world_paths(experiment) if experiment.world else {}), **flat(experiment.set), **cell.changes}
+    for key in _OWN_KEYS:
+        if key in changes:
+            raise ValueError(f"{key} cannot be changed: the experiment gives every cell and seed its own")
+    for key, value in changes.items():
+        _put(tree, key, _copied(value))
+    tree = _replaced(tree, {"{seed}": str(seed), "{experiment}": str(root)})
+    return tree | {"run": str(root / "cells" / cell.name / f"seed-{seed}"), "seed": seed}
+
+
+def _world_paths(experiment: Experiment) -> dict[str, str]:
+    world = "{experiment}/worlds/{seed}"
+    return {
+        "models.policy": f"{world}/policy",
+        "models.reference": f"{world}/reference",
+        "prompts.path": f"{world}/prompts/{{language}}.jsonl",
+        "evaluate.prompts.path": f"{world}/{experiment.measure.split}/{{language}}.jsonl",
+    }
+
+
+def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key in nested dictionaries; sections that are not there are made."""
+    *sections, last = key.split(".")
+    node: Any = tree
+    for section in sections:
+        if node.get(section) is None:
+            node[section] = {}
+        node = node[section]
+        if not isinstance(node, dict):
+            raise ValueError(f"{key} cannot be set: {section!r} is a value in the recipe, not a section")
+    node[last] = value
+
+
+def _copied(value: Any) -> Any:
+    return _replaced(value, {})
+
+
+def _replaced(value: Any, names: Mapping[str, str]) -> Any:
+    """The value anew, with names replaced in every text."""
+    match value:
+        case str():
+            for name, text in names.items():
+                value = value.replace(name, text)
+            return value
+        case dict():
+            return {key: _replaced(item, names) for key, item in value.items()}
+        case list() | tuple():
+            return [_replaced(item, names) for item in value]
+        case _:
+            return value
+
+
+def _require_different(runs: Sequence[CellRun]) -> None:
+    """Raise ValueError where two cells are one recipe."""
+    seen: dict[str, str] = {}
+    for run in runs:
+        if run.seed == runs[0].seed:
+            same = seen.setdefault(run.config.model_copy(update={"run": ""}).model_dump_json(), run.cell.name)
+            if same != run.cell.name:
+                raise ValueError(f"the cells {same!r} and {run.cell.name!r} are the same recipe: leave one out")
+
+
+def _require_measurable(experiment: Experiment, cells: Sequence[Cell], runs: Sequence[CellRun]) -> None:
+    """Raise ValueError where a metric has nothing to be taken from, or a table or figure names what is not there."""
+    metrics = experiment.measure.metrics
+    for metric in metrics:
+        if metric in WORLD_METRICS and experiment.world is None:
+            raise ValueError(f"metric {metric!r} is known in a tiny world only: add `world: {{kind: tiny}}`")
+        for run in runs:
+            section = run.config.evaluate
+            lacking = "evaluate.prompts" if section.prompts is None else None
+            if metric in JUDGE_METRICS and section.judge is None:
+                lacking = "evaluate.judge"
+            if metric == "lc_win_rate" and section.length_control == "none":
+                lacking = "evaluate.length_control other than none"
+            if metric == "chrf" and section.reference_answers is None:
+                lacking = "evaluate.reference_answers"
+            if lacking:
+                raise ValueError(f"metric {metric!r} needs {lacking} in the recipe of {run.cell.name!r}")
+    names = [cell.name for cell in cells]
+    for item in (*experiment.all_tables, *experiment.figures):
+        asked = (item.metric,) if isinstance(item.metric, str) else item.metric or ()
+        if strange := next((metric for metric in asked if metric not in metrics), None):
+            raise ValueError(f"a {item.shape} table or figure shows {strange!r}, which `measure` does not name")
+        if strange := next((name for name in item.cells or () if name not in names), None):
+            raise ValueError(f"a {item.shape} table or figure shows {strange!r}, which is no cell")
+        if isinstance(item, Figure) and item.key is not None:
+            values = [cell.changes.get(item.key) for cell in cells if item.cells is None or cell.name in item.cells]
+            if not any(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+                raise ValueError(f"figure 'number' over {item.key!r}: no cell gives that key a number")
+
+
+def _told(named: Sequence[str], n_cells: int) -> str:
+    if len(named) == n_cells:
+        return "every cell" if n_cells > 1 else f"cell {named[0]!r}"
+    return f"cell {named[0]!r}" + (f" and {len(named) - 1} more" if len(named) > 1 else "")

@@ -1,0 +1,40 @@
+"""Engines that a program hands to a run, where a recipe cannot name them: a rater of one's own, an identifier.
+
+A recipe asks for them with `reward.kind: given` and `pair.language_filter: given`. This is how a rival of one's own is
+run, and how the tiny world's gold, which is known by rule, makes the ceiling of its tables.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from crossward.engines.protocols import LanguageIdentifier, Rater
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What was handed over; `rater_identity` goes into the manifests, so that another rater makes other ratings."""
+
+    open_rater: Callable[[], Rater] | None = None
+    rater_identity: str = ""
+    open_identifier: Callable[[], LanguageIdentifier] | None = None
+
+    def rater(self) -> Rater:
+        """The rater. Raises ValueError where none was handed over."""
+        if self.open_rater is None:
+            raise ValueError(
+                "reward.kind is 'given', but nothing was given: call crossward.pipeline.iterate.run with given=Given("
+                "open_rater=...), or name another reward.kind"
+            )
+        return self.open_rater()
+
+    def identifier(self) -> LanguageIdentifier:
+        """The language identifier. Raises ValueError where none was handed over."""
+        if self.open_identifier is None:
+            raise ValueError(
+                "pair.language_filter is 'given', but nothing was given: call crossward.pipeline.iterate.run with "
+                "given=Given(open_identifier=...), or set pair.language_filter to lingua or none"
+            )
+        return self.open_identifier()
+
+
+NOTHING_GIVEN = Given()

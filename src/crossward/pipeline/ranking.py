@@ -1,0 +1,160 @@
+"""From sampled responses to what pairs are made from: scores under one view, several views together, or ratings.
+
+The implicit reward is log π over a reference under the view's instruction (paper, equation 3); its rivals are raters.
+Read after iterate.py, which says with which models.
+"""
+
+from dataclasses import asdict, dataclass
+
+from crossward.core.instructions import Steering
+from crossward.core.records import View
+from crossward.pipeline import stages
+from crossward.pipeline.assemble import Engines, Model
+from crossward.pipeline.progress import Progress
+from crossward.pipeline.raters import open_rater, rater_identity, rater_settings
+from crossward.pipeline.rating import rate, rate_together
+from crossward.pipeline.recipe_translator import recipe_translator, translator_identity, translator_manifest
+from crossward.pipeline.translate_stage import translate
+from crossward.store.manifest import StageManifest
+from crossward.store.run_dir import IterationDir, Stage, StageDir
+
+_OWN_FOLDER: dict[View, Stage] = {
+    "crosslingual": "score-crosslingual",
+    "multilingual": "score-multilingual",
+    "translated": "score-translated",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankedStage:
+    """The stage that pairs are made from, and what it was closed with."""
+
+    folder: StageDir
+    manifest: StageManifest
+
+
+def rank(
+    here: IterationDir,
+    sampled: StageManifest,
+    *,
+    policy: Model,
+    rewarding: tuple[Model, Model],
+    engines: Engines,
+    progress: Progress,
+) -> RankedStage:
+    """Score or rate what `policy` sampled; `rewarding` is the policy and the reference of the implicit reward."""
+    reward = engines.config.reward
+    translated = None
+    if "translated" in reward.scored_views:
+        translated = translate_responses(here, sampled, policy, engines, progress)
+    if reward.kind != "implicit":
+        return _rated(here, sampled, translated, policy, engines, progress)
+    if reward.view != "ensemble":
+        return _scored(here, "score", reward.view, sampled, translated, rewarding, engines, progress)
+    views = [
+        _scored(here, _OWN_FOLDER[view], view, sampled, translated, rewarding, engines, progress)
+        for view in reward.views
+    ]
+    folder = here.stage("rate")
+    manifest = rate_together(
+        folder,
+        [view.folder for view in views],
+        settings={"views": list(reward.views)},
+        inputs={name: view.manifest.digest for name, view in zip(reward.views, views, strict=True)},
+    )
+    return RankedStage(folder=folder, manifest=manifest)
+
+
+def translate_responses(
+    here: IterationDir,
+    sampled: StageManifest,
+    policy: Model,
+    engines: Engines,
+    progress: Progress,
+    *,
+    from_english: bool = False,
+) -> StageManifest:
+    """The English translations of the sampled responses, by the recipe's translator; or the English ones' into each."""
+    section = engines.config.translator
+    return translate(
+        here.stage("translate-from-english" if from_english else "translate"),
+        here.stage("sample"),
+        from_english=from_english,
+        open_translator=lambda: recipe_translator(engines, policy, progress),
+        open_identifier=lambda: engines.identifier(engines.config.languages),
+        attempts=section.attempts,
+        checks=section.checks,
+        settings=translator_manifest(engines),
+        inputs={"sample": sampled.digest, "translator": translator_identity(engines, policy)},
+        progress=progress,
+    )
+
+
+def _scored(
+    here: IterationDir,
+    folder: Stage,
+    view: View,
+    sampled: StageManifest,
+    translated: StageManifest | None,
+    rewarding: tuple[Model, Model],
+    engines: Engines,
+    progress: Progress,
+) -> RankedStage:
+    config, (policy, reference) = engines.config, rewarding
+    inputs = {"sample": sampled.digest, "policy": policy.fingerprint, "reference": reference.fingerprint}
+    if view == "translated":
+        assert translated is not None
+        inputs["translate"] = translated.digest
+    manifest = stages.score(
+        here.stage(folder),
+        here.stage("sample"),
+        view=view,
+        steering=steering_of(engines),
+        translated=here.stage("translate") if view == "translated" else None,
+        open_scorers=lambda: (engines.scorer(policy), engines.scorer(reference)),
+        open_exact=engines.exact_scorers(policy, reference),
+        noise_sample=config.score.noise_sample,
+        settings={
+            "dtype": config.models.dtype,
+            "compatibility": config.compatibility,
+            "engine": config.score.engine,
+        },
+        inputs=inputs,
+        progress=progress,
+    )
+    return RankedStage(folder=here.stage(folder), manifest=manifest)
+
+
+def _rated(
+    here: IterationDir,
+    sampled: StageManifest,
+    translated: StageManifest | None,
+    policy: Model,
+    engines: Engines,
+    progress: Progress,
+) -> RankedStage:
+    reward = engines.config.reward
+    assert reward.kind != "implicit"
+    assert reward.view != "ensemble"
+    inputs = {"sample": sampled.digest, "rater": rater_identity(engines, policy)}
+    if translated is not None:
+        inputs["translate"] = translated.digest
+    steering = steering_of(engines)
+    manifest = rate(
+        here.stage("rate"),
+        here.stage("sample"),
+        source=reward.kind,
+        view=reward.view,
+        steering=steering,
+        translated=here.stage("translate") if translated is not None else None,
+        open_rater=lambda: open_rater(engines, policy, progress),
+        settings={"steering": asdict(steering), **rater_settings(engines)},
+        inputs=inputs,
+        progress=progress,
+    )
+    return RankedStage(folder=here.stage("rate"), manifest=manifest)
+
+
+def steering_of(engines: Engines) -> Steering:
+    """The steering line of a recipe."""
+    return Steering(**engines.config.reward.steering.model_dump())

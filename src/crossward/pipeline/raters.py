@@ -1,0 +1,172 @@
+"""From a recipe to the rater that it names: a reward model, a judge that gives points, a likelihood of translations.
+
+Engines are imported late. What a rater's ratings depend on (its identity and settings) goes into the stage's manifest.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from crossward.core.translation import TranslationTemplate
+from crossward.engines.endpoint import Endpoint
+from crossward.engines.models import base_spec, max_positions, model_fingerprint, read_config
+from crossward.engines.protocols import ModelSpec, Rater, Sampler, VllmOptions
+from crossward.engines.tokens import load_tokens
+from crossward.pipeline.assemble import Engines, Model
+from crossward.pipeline.choose import endpoint_sampler, local_sampler, resolved
+from crossward.pipeline.progress import Progress
+from crossward.pipeline.translators import read_translation_template
+from crossward.store.manifest import content_hash
+
+
+def open_rater(engines: Engines, policy: Model, progress: Progress) -> Rater:
+    """The rater of a recipe; `policy` is the iteration's, which may rate its own answers."""
+    reward = engines.config.reward
+    match reward.kind:
+        case "reward-model":
+            from crossward.engines.reward_model import RewardModelRater
+
+            return RewardModelRater(_reward_model(engines), batch_tokens=engines.config.runtime.score_tokens)
+        case "judge":
+            return _judge(engines, policy, progress)
+        case "translation-likelihood":
+            return _translation_likelihood(engines, policy)
+        case "given":
+            return engines.given.rater()
+        case "implicit":
+            raise AssertionError("the implicit reward is scored, not rated")
+
+
+def require_rater(engines: Engines) -> str:
+    """The rater in words; raises ValueError where what it needs is not there. No weights are loaded."""
+    config = engines.config
+    match config.reward.kind:
+        case "reward-model":
+            spec = _reward_model(engines)
+            read_config(spec)
+            return f"reward model {spec.path}"
+        case "judge":
+            from crossward.engines.rating_judge import read_template as read_rating_template
+
+            section = config.reward.judge
+            read_rating_template(None if section.template is None else Path(section.template))
+            return f"judge {section.model or section.checkpoint or 'the policy itself'}, 0 to 5 points"
+        case "translation-likelihood":
+            _plain_template(engines)
+            if config.translator.engine in ("vllm", "openai"):
+                raise ValueError(
+                    f"reward.kind 'translation-likelihood' reads log-probabilities, which translator.engine "
+                    f"{config.translator.engine!r} does not give: take policy, transformers or seq2seq"
+                )
+            return f"likelihood of the English answers under {config.translator.model or 'the policy itself'}"
+        case "given":
+            if engines.given.open_rater is None:
+                engines.given.rater()  # says what is missing
+            return f"given: {engines.given.rater_identity}"
+        case "implicit":
+            return "log π/π_ref"
+
+
+def rater_identity(engines: Engines, policy: Model) -> str:
+    """A hash or name of what rates, for the manifest."""
+    config = engines.config
+    section = config.reward.judge
+    match config.reward.kind:
+        case "reward-model":
+            return model_fingerprint(_reward_model(engines))
+        case "judge" if section.checkpoint is not None:
+            return model_fingerprint(engines.model_spec(section.checkpoint))
+        case "judge" if section.model is not None:
+            return f"model {section.model}"
+        case "translation-likelihood" if config.translator.model is not None:
+            return model_fingerprint(engines.model_spec(config.translator.model))
+        case "given":
+            return engines.given.rater_identity
+        case _:
+            return policy.fingerprint
+
+
+def rater_settings(engines: Engines) -> dict[str, Any]:
+    """What ratings depend on besides the models."""
+    from crossward.engines.rating_judge import read_template as read_rating_template
+
+    section = engines.config.reward.judge
+    match engines.config.reward.kind:
+        case "judge":
+            template = read_rating_template(None if section.template is None else Path(section.template))
+            return {
+                "template": content_hash(template.text),
+                "draws": section.draws,
+                "temperature": section.temperature,
+                "max_new_tokens": section.max_new_tokens,
+            }
+        case "translation-likelihood" if engines.config.translator.engine != "seq2seq":
+            return {"template": content_hash(_plain_template(engines).text)}
+        case _:
+            return {}
+
+
+def _judge(engines: Engines, policy: Model, progress: Progress) -> Rater:
+    from crossward.engines.rating_judge import RatingJudge
+    from crossward.engines.rating_judge import read_template as read_rating_template
+
+    section, runtime = engines.config.reward.judge, engines.config.runtime
+    spec = policy.spec if section.checkpoint is None else engines.model_spec(section.checkpoint)
+    sampler: Sampler
+    if section.base_url is not None and section.model is not None:
+        endpoint = Endpoint(
+            base_url=section.base_url,
+            model=section.model,
+            api_key_env=section.api_key_env,
+            concurrency=section.concurrency,
+            timeout_s=section.timeout_s,
+            attempts=section.attempts,
+        )
+        sampler = endpoint_sampler(endpoint, None, answers=None, progress=progress)
+        tokens, limit = None, None
+    else:
+        tokens, limit = load_tokens(spec), max_positions(read_config(base_spec(spec)))
+        options = VllmOptions(**runtime.vllm.model_dump(), threads=runtime.threads)
+        engine = resolved(engines.config.sample.engine if section.checkpoint is None else "auto", spec)
+        sampler = local_sampler(engine, spec, tokens, batch_rows=runtime.sample_rows, options=options)
+    return RatingJudge(
+        sampler,
+        read_rating_template(None if section.template is None else Path(section.template)),
+        name=section.model or spec.path,
+        draws=section.draws,
+        temperature=section.temperature,
+        max_new_tokens=section.max_new_tokens,
+        seed=engines.config.seed,
+        tokens=tokens,
+        limit=limit,
+    )
+
+
+def _translation_likelihood(engines: Engines, policy: Model) -> Rater:
+    from crossward.engines.hf_scorer import HfScorer
+    from crossward.engines.translation_likelihood import (
+        ChatTranslationLikelihood,
+        TranslationLikelihoodRater,
+        plain_request,
+    )
+
+    section, runtime = engines.config.translator, engines.config.runtime
+    spec = policy.spec if section.model is None else engines.model_spec(section.model)
+    if section.engine == "seq2seq":
+        from crossward.engines.seq2seq_translator import Seq2SeqTranslator
+
+        translator = Seq2SeqTranslator(spec, name=spec.path, identity=spec.path, batch_rows=runtime.sample_rows)
+        return TranslationLikelihoodRater(translator, name=spec.path)
+    scorer = HfScorer(spec, load_tokens(spec), batch_tokens=runtime.score_tokens)
+    request = plain_request(_plain_template(engines))
+    return TranslationLikelihoodRater(ChatTranslationLikelihood(scorer, request), name=spec.path)
+
+
+def _plain_template(engines: Engines) -> TranslationTemplate:
+    """The request that is scored; a translation between tags would not be what an English answer is."""
+    return read_translation_template(Path(engines.config.translator.template or "plain"), parse="plain")
+
+
+def _reward_model(engines: Engines) -> ModelSpec:
+    section = engines.config.reward.reward_model
+    assert section is not None
+    return engines.model_spec(section.path, section.revision)

@@ -1,0 +1,141 @@
+"""The rate stage: ratings in the place of one log-ratio, from several views together or from another rater.
+
+What it leaves is what pairs are made from, as the score stage's scores are. A response that could not be rated is left
+out of its group and counted by reason.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from crossward.core.ensembles import ensemble
+from crossward.core.instructions import Steering
+from crossward.core.records import RatedPrompt, RatedResponse, SampledPrompt, Source, View
+from crossward.engines.protocols import Advance, Rater, ToRate
+from crossward.pipeline.counts import Mean
+from crossward.pipeline.progress import Progress
+from crossward.pipeline.run_stage import Inputs, Made, run_stage
+from crossward.pipeline.stage_files import stream_sampled, stream_translated
+from crossward.pipeline.streams import to_judge, windows
+from crossward.store import tables
+from crossward.store.manifest import StageManifest
+from crossward.store.run_dir import StageDir
+
+
+def rate_together(
+    stage: StageDir, views: Sequence[StageDir], *, settings: Mapping[str, Any], inputs: Inputs
+) -> StageManifest:
+    """The ensemble of several score stages of the same responses (core/ensembles.py)."""
+
+    def work() -> Made:
+        files = []
+        for language, index, path in views[0].shards():
+            groups = zip(
+                tables.stream_scored(path),
+                *(tables.stream_scored(view.shard(language, index)) for view in views[1:]),
+                strict=True,
+            )
+            files.append(stage.shard(language, index))
+            tables.write_rated(files[-1], map(ensemble, groups))
+        return files, {"languages": _counts(stage)}
+
+    return run_stage(stage, inputs, settings, work)
+
+
+def rate(
+    stage: StageDir,
+    sampled: StageDir,
+    *,
+    source: Source,
+    view: View,
+    steering: Steering,
+    translated: StageDir | None,
+    open_rater: Callable[[], Rater],
+    settings: Mapping[str, Any],
+    inputs: Inputs,
+    progress: Progress,
+) -> StageManifest:
+    """A rater's number for every sampled response, judged under the view's instruction."""
+
+    def work() -> Made:
+        missing = {
+            stage.shard(language, index): path
+            for language, index, path in sampled.shards()
+            if not stage.shard(language, index).exists()
+        }
+        failures: dict[str, int] = {}
+        if missing:
+            english = _english_answers(sampled)
+            total = sum(tables.count_responses(path) for path in missing.values())
+            with closing(open_rater()) as rater, progress.task(f"{stage.title}: ratings", total) as advance:
+                for path, shard in missing.items():
+                    translations = None if translated is None else stream_translated(translated, sampled, shard)
+                    groups = _rated(shard, source, view, steering, translations, english, rater, advance)
+                    tables.write_rated(path, groups)
+                failures = dict(rater.failures)
+            if failures:
+                told = ", ".join(f"{reason} {n}" for reason, n in sorted(failures.items()))
+                progress.say(f"{stage.title}: responses without a rating: {told}")
+        files = [stage.shard(language, index) for language, index, _ in sampled.shards()]
+        return files, {"languages": _counts(stage), "failures": failures}
+
+    return run_stage(stage, inputs, {"source": source, "view": view, **settings}, work)
+
+
+def _rated(
+    shard: Path,
+    source: Source,
+    view: View,
+    steering: Steering,
+    translations: Iterator[SampledPrompt] | None,
+    english: Mapping[str, tuple[str, ...]],
+    rater: Rater,
+    advance: Advance,
+) -> Iterator[RatedPrompt]:
+    translated = None if translations is None else windows(translations)
+    for window in windows(tables.stream_sampled(shard)):
+        asked = to_judge(window, view, steering, None if translated is None else next(translated, []))
+        to_rate = [
+            ToRate(
+                prompt=group.prompt,
+                instruction=judged.instruction,
+                responses=judged.responses,
+                english_answers=english.get(group.prompt.id, ()),
+                name=judged.name,
+            )
+            for group, (judged, _) in zip(window, asked, strict=True)
+        ]
+        for group, (judged, own), ratings in zip(window, asked, rater.rate(to_rate, advance=advance), strict=True):
+            yield RatedPrompt(
+                prompt=group.prompt,
+                rated_by=source,
+                judged_under=judged.instruction,
+                responses=tuple(
+                    RatedResponse(response=response, rating=rating, n_tokens=len(response.token_ids or ()))
+                    for response, rating in zip(own, ratings, strict=True)
+                    if rating is not None
+                ),
+            )
+
+
+def _english_answers(sampled: StageDir) -> dict[str, tuple[str, ...]]:
+    """The sampled English answers by prompt, which MAPO's rater compares the others with."""
+    return {
+        group.prompt.id: tuple(response.text for response in group.responses) for group in stream_sampled(sampled, "en")
+    }
+
+
+def _counts(stage: StageDir) -> dict[str, Any]:
+    """Prompts, rated responses, and the mean rating of each language."""
+    found: dict[str, Any] = {}
+    for language in stage.languages():
+        tally, mean = Counter[str](), Mean()
+        for code, _, path in stage.shards():
+            if code == language:
+                for group in tables.stream_rated(path):
+                    tally.update(prompts=1, responses=len(group.responses))
+                    mean.add(*(response.rating for response in group.responses))
+        found[language] = {**tally, "mean_rating": mean.value}
+    return found

@@ -1,0 +1,94 @@
+"""What the tiny world gives an experiment: a world for every seed, and what gold says of a finished run.
+
+The experiment itself is the pipeline's; these functions are handed to it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from crossward.config import Config
+from crossward.core.records import View
+from crossward.experiment_config import World
+from crossward.pipeline.experiment import WorldSource
+from crossward.pipeline.experiment_measures import REFERENCE, ByPolicy, Measured, policies_of, ratio_of
+from crossward.pipeline.progress import Progress
+from crossward.pipeline.stage_files import read_sampled
+from crossward.store.run_dir import IterationDir, RunDir
+from crossward.tinyworld.gold_rater import GIVEN
+from crossward.tinyworld.judgement import golds_of, rank, win_shares
+from crossward.tinyworld.prepare import prepare
+from crossward.tinyworld.world import features
+
+_VIEWS: dict[str, View] = {"reward_accuracy": "crosslingual", "reward_accuracy_multilingual": "multilingual"}
+
+
+def world_source(world: World) -> WorldSource:
+    """Worlds as asked for, with gold as their measure; recipes may ask for gold's rater and identifier (`given`)."""
+    return WorldSource(make=partial(_make, world), measure=measure_gold, given=GIVEN)
+
+
+def _make(world: World, folder: Path, seed: int, progress: Progress) -> None:
+    """Two checkpoints and parallel prompts in `folder`; what is there and was made the same way stays."""
+    prepare(folder, preset=world.preset, seed=seed, mode=world.mode, progress=progress)
+
+
+def measure_gold(metrics: Sequence[str], config: Config, run: RunDir, progress: Progress) -> dict[str, ByPolicy]:
+    """Gold's metrics of every policy by language.
+
+    `gold`: percent of comparisons with the reference's answers to the same request that are won, ties half (the
+    reference has none). `gold_mean` and `gold_<feature>`: means over answers, 0 to 1. `reward_accuracy`: of π_0 alone,
+    the share of pairs of its answers that log π_0/π_I ranks as gold does (chance 0.5), under the crosslingual view.
+    """
+    policies = policies_of(run, config.iterations)
+    golds = {name: golds_of(here) for name, here in policies.items()}
+    found: dict[str, ByPolicy] = {}
+    for metric in metrics:
+        if metric == "gold":
+            shares = {name: win_shares(golds[name], golds[REFERENCE]) for name in policies if name != REFERENCE}
+            found[metric] = {
+                name: _by_language([(*key, 100 * share) for key, share in won.items()]) for name, won in shares.items()
+            }
+        elif metric == "gold_mean":
+            found[metric] = {
+                name: _by_language([(*key, value) for key, values in by_key.items() for value in values])
+                for name, by_key in golds.items()
+            }
+        elif metric not in _VIEWS:
+            name_of_feature = metric.removeprefix("gold_")
+            found[metric] = {name: _by_language(_feature(here, name_of_feature)) for name, here in policies.items()}
+    if ranked := [metric for metric in metrics if metric in _VIEWS]:
+        by_view = rank(config, run, progress)
+        for metric in ranked:
+            found[metric] = {"π_0": _accuracy(by_view[_VIEWS[metric]])}
+    return found
+
+
+def _feature(here: IterationDir, name: str) -> list[tuple[str, str, float]]:
+    stage = here.stage("evaluate")
+    return [
+        (language, group.prompt.id, float(asdict(features(group.prompt, response.text))[name]))
+        for language in stage.languages()
+        for group in read_sampled(stage, language)
+        for response in group.responses
+    ]
+
+
+def _accuracy(ranked: dict[tuple[str, str], tuple[float, int]]) -> dict[str, Measured]:
+    languages = dict.fromkeys(language for language, _ in ranked)
+    ratios = {
+        language: {id: (right, float(n)) for (code, id), (right, n) in ranked.items() if code == language}
+        for language in languages
+    }
+    return {language: value for language, ratio in ratios.items() if (value := Measured.of(ratio)) is not None}
+
+
+def _by_language(values: Sequence[tuple[str, str, float]]) -> dict[str, Measured]:
+    """(language, prompt, value) of every answer or request as means by language."""
+    found: dict[str, Measured] = {}
+    for language in dict.fromkeys(language for language, _, _ in values):
+        value = Measured.of(ratio_of([(id, number) for code, id, number in values if code == language]))
+        if value is not None:
+            found[language] = value
+    return found
