@@ -108,8 +108,8 @@ def _resolved(recipe: Mapping[str, Any], cell: Cell, seed: int, experiment: Expe
     """The recipe of one cell and seed as nested dictionaries: the world's paths, `set`, the cell's changes, over it."""
     tree: dict[str, Any] = _copied(recipe)
     changes = {**(_world_paths(experiment) if experiment.world else {}), **flat(experiment.set), **cell.changes}
-    for key in _OWN_KEYS:
-        if key in changes:
+    for key in changes:
+        if key.partition(".")[0] in _OWN_KEYS:
             raise ValueError(f"{key} cannot be changed: the experiment gives every cell and seed its own")
     for key, value in changes.items():
         _put(tree, key, _copied(value))

@@ -19,7 +19,7 @@ Name = Annotated[str, Field(pattern=r"^\w[\w .=-]*$")]  # a file's
 # Beside the languages, groups of them.
 NON_ENGLISH, AVERAGE = "non-English", "average"
 # What a tiny world knows of answers, and of the reward that made the pairs (tinyworld/experiment_gold.py).
-FEATURES = ("numbered", "count", "no_duplicates", "category", "language", "tidy")
+FEATURES = ("parsed", "numbered", "count", "no_duplicates", "category", "language", "tidy")
 WORLD_METRICS = (
     *("gold", "gold_mean", *(f"gold_{name}" for name in FEATURES)),
     *("reward_accuracy", "reward_accuracy_multilingual"),

@@ -11,7 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.support.families import FAMILIES, MAX_POSITIONS, make_family, make_tokenizer
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    PreTrainedModel,
+)
 
 from crossward.core.records import Prompt, Response
 from crossward.engines import reward_model
@@ -118,6 +124,24 @@ def test_a_model_that_names_no_padding_reads_the_last_token(family: str, tmp_pat
         assert row == pytest.approx(expected, abs=1e-4)
 
 
+def test_an_encoder_reads_both_ways_and_no_padding(tmp_path: Path):
+    """A classifier that is no chat model's relative, at least with a chat template beside it."""
+    folder = make_reward_model("chatml", tmp_path)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    vocabulary = make_tokenizer("chatml").get_vocab()
+    config = BertConfig(
+        **sizes, vocab_size=len(vocabulary), initializer_range=0.25, pad_token_id=vocabulary["<|endoftext|>"]
+    )
+    config.num_labels = 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        BertForSequenceClassification(config).save_pretrained(folder)
+    groups = groups_of()
+    ratings = RewardModelRater(spec_of(folder)).rate(groups)
+    for row, expected in zip(ratings, own_logits("chatml", folder, groups), strict=True):
+        assert row == pytest.approx(expected, abs=1e-4)
+
+
 def test_does_not_depend_on_batches_order_or_the_tokenizers_padding_side(folder: Path, tmp_path: Path):
     groups = groups_of()
     whole = [value for row in RewardModelRater(spec_of(folder)).rate(groups) for value in row]
@@ -212,6 +236,9 @@ def test_pickled_weights_and_a_missing_template_are_refused(llama3: Path, tmp_pa
     torch.save(load_file(pickled / "model.safetensors"), pickled / "pytorch_model.bin")
     (pickled / "model.safetensors").unlink()
     with pytest.raises(ValueError, match=r"only pytorch_model\.bin: expected \*\.safetensors"):
+        RewardModelRater(spec_of(pickled))
+    save_file({"other": torch.zeros(1)}, pickled / "other.safetensors")
+    with pytest.raises(ValueError, match="cannot be loaded from safetensors"):
         RewardModelRater(spec_of(pickled))
     bare = Path(shutil.copytree(llama3, tmp_path / "bare"))
     (bare / "chat_template.jinja").unlink()

@@ -3,16 +3,20 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 import torch
 from tests.support.families import MAX_POSITIONS, make_family
+from tests.support.seq2seq import POSITIONS, make_seq2seq
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from crossward.core.records import Prompt, Response
 from crossward.core.translation import parse_template
 from crossward.engines.hf_scorer import HfScorer
 from crossward.engines.models import load_model
 from crossward.engines.protocols import ModelSpec, ToRate
+from crossward.engines.seq2seq_translator import Seq2SeqTranslator
 from crossward.engines.tokens import load_tokens
 from crossward.engines.translation_likelihood import (
     ChatTranslationLikelihood,
@@ -36,7 +40,7 @@ class Table:
     closed: bool = False
 
     def log_likelihood(
-        self, sources: Sequence[str], targets: Sequence[str], source_lang: str, target_lang: str
+        self, sources: Sequence[str], targets: Sequence[str], *, source_lang: str, target_lang: str
     ) -> list[float | None]:
         pairs = list(zip(sources, targets, strict=True))
         self.calls.append((source_lang, target_lang, pairs))
@@ -96,8 +100,9 @@ def test_nothing_to_compare_with():
 
 
 def test_blank_texts_are_counted():
-    rated, rater, _ = rate(group_of("uno", " \n", english=("one", " ")))
+    rated, rater, table = rate(group_of("uno", " \n", english=("one", " ")))
     assert rated == [(-1.0, None)]
+    assert table.calls == [("es", "en", [("uno", "one")])]
     assert (rater.failures, rater.left_out) == ({"empty": 1}, {"blank": 1})
     assert rate(group_of("", " "))[0] == [(None, None)]
 
@@ -117,7 +122,7 @@ def test_what_is_too_long_is_left_out_for_the_whole_group_or_not_at_all():
 def test_a_response_that_fits_with_some_answers_only_is_not_rated():
     class Narrow(Table):
         def log_likelihood(
-            self, sources: Sequence[str], targets: Sequence[str], source_lang: str, target_lang: str
+            self, sources: Sequence[str], targets: Sequence[str], *, source_lang: str, target_lang: str
         ) -> list[float | None]:
             return [-1.0 if len(s + t) < 8 else None for s, t in zip(sources, targets, strict=True)]
 
@@ -130,7 +135,7 @@ def test_a_response_that_fits_with_some_answers_only_is_not_rated():
 def test_broken_weights_are_named(value: float):
     class Broken(Table):
         def log_likelihood(
-            self, sources: Sequence[str], targets: Sequence[str], source_lang: str, target_lang: str
+            self, sources: Sequence[str], targets: Sequence[str], *, source_lang: str, target_lang: str
         ) -> list[float | None]:
             return [value] * len(sources)
 
@@ -165,7 +170,10 @@ def test_a_chat_model_equals_its_own_logits_whatever_shares_the_call(spec: Model
     together = likelihood.log_likelihood(sources, targets, source_lang="es", target_lang="en")
     expected = [own_likelihood(spec, f"From es to en: {s}", t) for s, t in zip(sources, targets, strict=True)]
     assert together == pytest.approx(expected, abs=1e-4)
-    alone = [likelihood.log_likelihood([s], [t], source_lang="es", target_lang="en")[0] for s, t in zip(sources, targets, strict=True)]
+    alone = [
+        likelihood.log_likelihood([s], [t], source_lang="es", target_lang="en")[0]
+        for s, t in zip(sources, targets, strict=True)
+    ]
     assert alone == pytest.approx(expected, abs=1e-4)
     turned = likelihood.log_likelihood(sources[::-1], targets[::-1], source_lang="es", target_lang="en")
     assert turned[::-1] == pytest.approx(expected, abs=1e-4)
@@ -184,6 +192,48 @@ def test_a_chat_model_cuts_nothing(spec: ModelSpec):
     assert row[2] == pytest.approx(own_likelihood(spec, request("Hola", "sw", "en"), "a"), abs=1e-4)
     assert rater.failures == {"too-long": 1}
     assert rater.rate([replace(group, responses=group.responses[::-1])])[0][::-1] == pytest.approx(row, abs=1e-4)
+    rater.close()
+
+
+def test_a_translation_model_equals_transformers_own_loss_and_knows_each_language(tmp_path: Path):
+    """−loss of transformers on one pair at a time, unpadded, with the languages' tokens written by hand."""
+    folder = make_seq2seq("m2m", tmp_path)
+    spec = ModelSpec(path=str(folder), dtype="float32", device="cpu")
+    rater = TranslationLikelihoodRater(Seq2SeqTranslator(spec, name="tiny", identity="tiny"), name="tiny")
+    english = ("one two three", "a")
+    groups = [
+        group_of("uno dos tres", "dos", english=english),
+        group_of("uno dos tres", language="sw", english=english),
+    ]
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    end = tokenizer.convert_tokens_to_ids("</s>")
+
+    def own(language: str, source: str, target: str) -> float:
+        ids = [
+            [
+                tokenizer.convert_tokens_to_ids(f"__{code}__"),
+                *tokenizer(text, add_special_tokens=False)["input_ids"],
+                end,
+            ]
+            for code, text in ((language, source), ("en", target))
+        ]
+        labels = torch.tensor([ids[1]])
+        logits = model(input_ids=torch.tensor([ids[0]]), decoder_input_ids=torch.tensor([[end, *ids[1][:-1]]])).logits[
+            0, 1:
+        ]  # the language's token is given, not scored
+        return float(logits.detach().log_softmax(-1).gather(-1, labels[0, 1:, None]).mean())
+
+    expected = [
+        tuple(sum(own(group.prompt.language, r.text, answer) for answer in english) / 2 for r in group.responses)
+        for group in groups
+    ]
+    for row, exact in zip(rater.rate(groups), expected, strict=True):
+        assert row == pytest.approx(exact, abs=1e-4)
+    assert expected[0][0] != pytest.approx(expected[1][0], abs=1e-3), "the language is read"
+    assert rater.rate([groups[1]])[0] == pytest.approx(expected[1], abs=1e-4)
+    too_long = group_of("uno " * POSITIONS, "dos", english=("a",))
+    assert [value is None for value in rater.rate([too_long])[0]] == [True, False]
     rater.close()
 
 

@@ -25,7 +25,11 @@ class Seq2SeqTokens:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, *, name: str) -> None:
         self.name = name
         self._tokenizer = tokenizer
-        self._vocabulary = tokenizer.get_vocab()
+        # M2M-100's own vocabulary leaves its language tokens out.
+        specials = tokenizer.all_special_tokens
+        self._vocabulary = tokenizer.get_vocab() | dict(
+            zip(specials, cast(list[int], tokenizer.convert_tokens_to_ids(specials)), strict=True)
+        )
         self._config = config
         self.style: Style = _style(self._vocabulary)
         eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
@@ -72,6 +76,9 @@ class Seq2SeqTokens:
 
     def target_ids(self, text: str) -> tuple[int, ...]:
         """The ids of a translation and its end: what a likelihood is summed over."""
+        if self._config.model_type != "marian":
+            return (*self._encoded(text), self.eos_id)
+        # Marian has a vocabulary a side; the others' tokenizers want to be told a language for this.
         encoded = self._tokenizer(text_target=text, add_special_tokens=False, verbose=False)["input_ids"]
         return (*cast(Sequence[int], encoded), self.eos_id)
 

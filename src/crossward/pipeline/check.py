@@ -14,6 +14,8 @@ from crossward.pipeline.choose import require_engine
 from crossward.pipeline.judge_stage import Judging
 from crossward.pipeline.progress import Silent
 from crossward.pipeline.prompts import evaluation_prompts, training_prompts
+from crossward.pipeline.ranking import require_ranking
+from crossward.pipeline.replay import read_replay
 from crossward.store.run_dir import RunDir
 
 
@@ -109,6 +111,15 @@ def _models(config: Config, prompts: Prompts, held_out: Prompts, findings: list[
     _attempt(findings, "policy and reference", comparable)
     if prompts:
         _attempt(findings, "lengths", lambda: engines.require_room(policy, prompts, held_out))
+    _attempt(findings, "ranking", lambda: "; ".join(map(": ".join, require_ranking(engines, policy).items())))
+    if config.train.replay is not None:
+        _attempt(findings, "replay", lambda: _replayed(config))
+
+
+def _replayed(config: Config) -> str:
+    replay = read_replay(config)
+    assert replay is not None
+    return f"{len(replay.pairs)} offline pairs, to be {replay.share:.0%} of what is trained on"
 
 
 def _engines(config: Config, findings: list[Finding]) -> None:

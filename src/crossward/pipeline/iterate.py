@@ -22,7 +22,7 @@ from crossward.pipeline.measures import read_references
 from crossward.pipeline.noise import noise_margins
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.prompts import evaluation_prompts, prompt_hashes, training_prompts
-from crossward.pipeline.ranking import rank
+from crossward.pipeline.ranking import rank, require_ranking
 from crossward.pipeline.replay import Replayed, read_replay
 from crossward.pipeline.report.markdown import write_report
 from crossward.store.lock import run_lock
@@ -53,6 +53,7 @@ def run(
         engines.require_comparable(policies[0], reference)
         prompts, held_out = training_prompts(config), evaluation_prompts(config)
         engines.require_room(policies[0], prompts, held_out)
+        require_ranking(engines, policies[0])
         judging = Judging.of(config, directory, tuple(held_out), progress)
         provenance.claim(directory, config, again)
 

@@ -11,9 +11,14 @@ from crossward.core.records import View
 from crossward.pipeline import stages
 from crossward.pipeline.assemble import Engines, Model
 from crossward.pipeline.progress import Progress
-from crossward.pipeline.raters import open_rater, rater_identity, rater_settings
+from crossward.pipeline.raters import open_rater, rater_identity, rater_settings, require_rater
 from crossward.pipeline.rating import rate, rate_together
-from crossward.pipeline.recipe_translator import recipe_translator, translator_identity, translator_manifest
+from crossward.pipeline.recipe_translator import (
+    recipe_translator,
+    require_translator,
+    translator_identity,
+    translator_manifest,
+)
 from crossward.pipeline.translate_stage import translate
 from crossward.store.manifest import StageManifest
 from crossward.store.run_dir import IterationDir, Stage, StageDir
@@ -63,6 +68,18 @@ def rank(
         inputs={name: view.manifest.digest for name, view in zip(reward.views, views, strict=True)},
     )
     return RankedStage(folder=folder, manifest=manifest)
+
+
+def require_ranking(engines: Engines, policy: Model) -> dict[str, str]:
+    """Who judges and who translates, in words; raises ValueError where something that they need is not there."""
+    config, reward = engines.config, engines.config.reward
+    found = {"reward": require_rater(engines)}
+    for prompt_language in config.languages if "crosslingual" in reward.scored_views else ():
+        if prompt_language != "en" and reward.steering.place != "none":
+            steering_of(engines).text(prompt_language)
+    if config.method == "lidr" or "translated" in reward.scored_views:
+        found["translator"] = require_translator(engines, policy.spec)
+    return found
 
 
 def translate_responses(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from crossward.engines.protocols import Advance, ToRate, no_progress
 from crossward.pipeline.given import Given
 from crossward.tinyworld.identifier import VocabularyIdentifier
+from crossward.tinyworld.vocabulary import LANGUAGES
 from crossward.tinyworld.world import gold
 
 
@@ -29,4 +30,8 @@ class GoldRater:
         """Nothing is held."""
 
 
-GIVEN = Given(open_rater=GoldRater, rater_identity="gold of the tiny world", open_identifier=VocabularyIdentifier)
+GIVEN = Given(
+    open_rater=GoldRater,
+    rater_identity="gold of the tiny world",
+    open_identifier=lambda: VocabularyIdentifier(LANGUAGES),
+)
