@@ -18,7 +18,7 @@ FAULTS = {("es", "code"): "no-code", ("es", "sea"): "wrong-language"}
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(parallel_prompts, "CONTRAST", ())
+    monkeypatch.setattr(parallel_prompts, "CONTRAST", ("de", "es"))
 
 
 @pytest.fixture
@@ -55,10 +55,11 @@ def test_models_in_this_process(english: Path, tmp_path: Path, capsys: pytest.Ca
         called = call(
             capsys, *common, "--output", tmp_path / model.name / "p-{language}.jsonl", "--translator", model, *more
         )
-        assert called.code == 2  # random weights translate nothing
-        assert "no prompt could be translated into es (" in called.sentence
-        failed = (tmp_path / model.name / "p-es.failed.jsonl").read_text(encoding="utf-8").splitlines()
-        assert [json.loads(line)["id"] for line in failed] == list(ENGLISH)
+        # Random weights translate nothing, but by chance a text has no problem that can be seen.
+        written = (tmp_path / model.name).glob("p-es*.jsonl")
+        ids = [json.loads(line)["id"] for path in written for line in path.read_text(encoding="utf-8").splitlines()]
+        assert sorted(ids) == sorted(ENGLISH)
+        assert called.code == 0 or "no prompt could be translated into es (" in called.sentence
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,10 @@ def test_models_in_this_process(english: Path, tmp_path: Path, capsys: pytest.Ca
         (["--engine", "openai"], "--engine openai needs a server"),
         (["--base-url", "http://localhost:1/v1"], "they need --engine openai"),
         (["--translator", "no/such/folder"], "does not exist"),
-        (["--translator", "x", "--engine", "openai", "--base-url", "http://localhost:1/v1", "--model", "m"], "leave out"),
+        (
+            ["--translator", "x", "--engine", "openai", "--base-url", "http://localhost:1/v1", "--model", "m"],
+            "leave out",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_in_a_sentence(

@@ -31,6 +31,13 @@ class SteeringSection(Section):
         return line
 
 
+class Surprisal(Section):
+    """weight·Σ max(0, −log π_ref(y_t) − threshold), in nats, is taken off a log-ratio: for implausible tokens."""
+
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    threshold: Annotated[float, Field(ge=0)] = 4.0
+
+
 class RewardModel(Section):
     """A sequence classifier with one output: a folder or a hub name."""
 
@@ -79,6 +86,7 @@ class Reward(Section):
     reference: Reference = "initial"
     policy: Literal["current", "initial"] = "current"
     steering: SteeringSection = SteeringSection()
+    surprisal: Surprisal | None = None
     reward_model: RewardModel | None = None
     judge: RatingJudge = RatingJudge()
 
@@ -95,6 +103,8 @@ class Reward(Section):
             raise ValueError("reward.kind 'reward-model' and reward.reward_model (a path) go together: got one of them")
         if self.kind != "implicit" and self.view == "ensemble":
             raise ValueError(f"an ensemble is of log-ratios: reward.kind {self.kind!r} takes one view")
+        if self.surprisal is not None and self.kind != "implicit":
+            raise ValueError(f"surprisal is taken off log-ratios, which reward.kind {self.kind!r} has none of")
         if self.agreement and self.view != "ensemble":
             raise ValueError(f"agreement is between the views of an ensemble: reward.view is {self.view!r}")
         return self

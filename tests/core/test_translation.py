@@ -100,6 +100,9 @@ def test_the_wrong_language_counts_from_a_confidence_on():
     assert found(ENGLISH, "Bitte schreibe einen kurzen Brief an meinen Nachbarn.", language="de") == ("wrong-language",)
     assert found(ENGLISH, SPANISH, language="pt", confidence=0.89) == ()
     assert found(ENGLISH, SPANISH, language="pt", confidence=0.9) == ("wrong-language",)
+    # Still in the source's language: half is enough.
+    assert found(ENGLISH, SPANISH, language="en", confidence=0.5) == ("wrong-language",)
+    assert found(ENGLISH, SPANISH, language="en", confidence=0.49) == ()
 
 
 def test_a_text_about_languages_may_hold_one():
@@ -115,7 +118,10 @@ def test_a_text_about_languages_may_hold_one():
 def test_long_prose_must_change_and_names_may_stay():
     assert found(ENGLISH, ENGLISH.upper() + "\n", language="en") == ("unchanged",)
     assert found("Pizza Margherita", "Pizza Margherita") == ()
-    assert found("```\nprint('a long line of code that stays')\n```", "```\nprint('a long line of code that stays')\n```") == ()
+    assert (
+        found("```\nprint('a long line of code that stays')\n```", "```\nprint('a long line of code that stays')\n```")
+        == ()
+    )
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,12 @@ def test_the_greedy_answer_is_the_models_own(tiny: tuple[ModelSpec, ChatTokens])
 def test_a_request_that_does_not_fit_is_never_asked(tiny: tuple[ModelSpec, ChatTokens]):
     told: list[int] = []
     translator = ChatTranslator(
-        lambda: HfSampler(*tiny), PLAIN, name="t", identity="t", max_new_tokens=8, fits=lambda asked: "Hola" not in asked
+        lambda: HfSampler(*tiny),
+        PLAIN,
+        name="t",
+        identity="t",
+        max_new_tokens=8,
+        fits=lambda asked: "Hola" not in asked,
     )
     found = translator.translate([*TEXTS, TEXTS[0]], source="en", target="es", advance=told.append)
     assert [one.problem == "too-long" for one in found] == [False, True, False, False, False]

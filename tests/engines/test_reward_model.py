@@ -127,10 +127,15 @@ def test_a_model_that_names_no_padding_reads_the_last_token(family: str, tmp_pat
 def test_an_encoder_reads_both_ways_and_no_padding(tmp_path: Path):
     """A classifier that is no chat model's relative, at least with a chat template beside it."""
     folder = make_reward_model("chatml", tmp_path)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
     vocabulary = make_tokenizer("chatml").get_vocab()
     config = BertConfig(
-        **sizes, vocab_size=len(vocabulary), initializer_range=0.25, pad_token_id=vocabulary["<|endoftext|>"]
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        initializer_range=0.25,
+        pad_token_id=vocabulary["<|endoftext|>"],
     )
     config.num_labels = 1
     with torch.random.fork_rng(devices=[]):

@@ -16,7 +16,14 @@ from crossward.engines.protocols import ModelSpec
 from crossward.engines.seq2seq_tokens import load_seq2seq_tokens
 from crossward.engines.seq2seq_translator import Seq2SeqTranslator
 
-TEXTS = ["Hello there.", "Go!\n\n- one\n- two", "A", "What is the sea made of, and who says so? Nobody.", "12\n---", "Hi"]
+TEXTS = [
+    "Hello there.",
+    "Go!\n\n- one\n- two",
+    "A",
+    "What is the sea made of, and who says so? Nobody.",
+    "12\n---",
+    "Hi",
+]
 
 
 def spec_of(folder: Path) -> ModelSpec:

@@ -160,7 +160,8 @@ def test_the_journals_preference_terms_are_those_of_trls_trainers(
         accelerator=SimpleNamespace(device=torch.device("cpu")), alpha=0.0, label_smoothing=0.0, loss_type="simpo",
         beta=alignment.training.beta if alignment.method == "simpo" else 1.0, simpo_gamma=alignment.gamma,
     )  # fmt: skip
-    chosen, rejected = CPOTrainer.get_batch_logps(logits, labels, average_log_prob=True).chunk(2)  # pyright: ignore
+    per_token: Any = CPOTrainer.get_batch_logps(logits, labels, average_log_prob=True)  # pyright: ignore
+    chosen, rejected = per_token.chunk(2)
     if alignment.method == "simpo":
         theirs = CPOTrainer.cpo_loss(read, chosen, rejected)[0].mean().item()
     else:

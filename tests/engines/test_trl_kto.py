@@ -61,7 +61,7 @@ def make_answers(spec: ModelSpec, tokens: ChatTokens, n: int = 4, *, shift: floa
 
 
 def loss_of_micro_batches(size: int):
-    """Equation 8 of the KTO paper, one answer at a time; z_0 is of each micro-batch, the mean over the step's rows."""
+    """Equation 7 of the KTO paper, one answer at a time; z_0 is of each micro-batch, the mean over the step's rows."""
 
     def log_ratio(
         model: PreTrainedModel, tokens: ChatTokens, text: str, response: Response, reference: float

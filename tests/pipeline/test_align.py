@@ -20,7 +20,7 @@ from crossward.engines.protocols import Alignment, Judged, Lora, Method, ModelSp
 from crossward.engines.tokens import load_tokens
 from crossward.pipeline.align import align_file
 from crossward.pipeline.align_rows import answers_with_reference, as_answers, partners
-from crossward.pipeline.progress import Silent
+from crossward.pipeline.progress import Progress, Silent
 from crossward.store.preference_file import read_preferences
 
 WORDS = ("Hola", "the", "thing", "Manzana", "roja", "an", "a", "ring")
@@ -70,8 +70,10 @@ def pairs(tmp_path: Path) -> str:
     return write(tmp_path / "pairs.jsonl", make_rows())
 
 
-def align(sft: ModelSpec, preferences: str, output: Path, alignment: Alignment, **extra: Any) -> dict[str, Any]:
-    return align_file(sft, preferences, output, alignment=alignment, **({"progress": Silent()} | extra))
+def align(
+    sft: ModelSpec, preferences: str, output: Path, alignment: Alignment, *, progress: Progress | None = None
+) -> dict[str, Any]:
+    return align_file(sft, preferences, output, alignment=alignment, progress=progress or Silent())
 
 
 def accuracy(policy: Path, sft: ModelSpec, rows: list[Row]) -> float:

@@ -297,3 +297,26 @@ def test_the_reward_may_stay_the_first_policys(tmp_path: Path):
     assert [made(directory.iteration(t), "score").inputs["policy"] for t in (1, 2)] == [policy, policy]
     assert made(directory.iteration(2), "sample").inputs["policy"] == made(directory.iteration(1), "train").digest
     assert all(isinstance(pair, PreferencePair) for pair in read_pairs(directory.iteration(2).stage("pair")))
+
+
+def test_implausible_tokens_cost_what_the_reference_says(tmp_path: Path):
+    """The penalty is recomputed from the reference's own log-probabilities, token by token."""
+    reward = {"surprisal": {"weight": 2.0, "threshold": 3.0}}
+    recipe = make_recipe(tmp_path, iterations=1, reward=reward, pair=UNCONTROLLED)
+    here = go(recipe).iteration(1)
+    path = recipe["models"]["reference"]
+    reference = HfScorer(spec(path), load_tokens(spec(path)), batch_tokens=512)
+    groups = {group.prompt.id: group for group in read_scored(here.stage("score"), "es")}
+    assert any(r.penalty > 0 for group in groups.values() for r in group.responses)
+    for group in groups.values():
+        asked = [Judged(instruction=group.judged_under, responses=tuple(r.response for r in group.responses))]
+        for scored, found in zip(group.responses, reference.score(asked, per_token=True)[0], strict=True):
+            assert found is not None
+            assert found.token_logprobs is not None
+            expected = 2.0 * sum(-value - 3.0 for value in found.token_logprobs if value < -3.0)
+            assert scored.penalty == pytest.approx(expected, abs=1e-3)
+            assert scored.score == scored.policy_logprob - scored.reference_logprob - scored.penalty
+    for pair in read_pairs(here.stage("pair")):
+        if pair.prompt.language == "es":
+            whole = [r.score for r in groups[pair.prompt.id].responses if r.response.finish_reason == "stop"]
+            assert pair.chosen.score == max(whole)

@@ -41,6 +41,7 @@ SCORED_RESPONSES = st.builds(
     reference_logprob=FLOAT,
     n_tokens=st.integers(0, 2**31 - 1),
     judged=st.none() | RESPONSES,
+    penalty=st.floats(0, 1e200),
 )
 RATED_RESPONSES = st.builds(
     RatedResponse,

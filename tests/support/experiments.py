@@ -54,7 +54,7 @@ def run_all(tree: dict[str, Any], *, part: list[CellRun] | None = None, jobs: in
 
 def write_experiment(folder: Path, tree: dict[str, Any]) -> Path:
     path = folder / "experiment.yaml"
-    path.write_text(yaml.safe_dump(tree, allow_unicode=True), encoding="utf-8")
+    path.write_text(yaml.safe_dump(tree, allow_unicode=True, sort_keys=False), encoding="utf-8")
     return path
 
 

@@ -20,7 +20,7 @@ def kto_loss(
     desirable_weight: float = 1.0,
     undesirable_weight: float = 1.0,
 ) -> "Tensor":
-    """λ_D·(1 − σ(β(r − z_0))) where y is desirable, λ_U·(1 − σ(β(z_0 − r))) where it is not (arXiv 2402.01306, eq. 8).
+    """λ_D·(1 − σ(β(r − z_0))) where y is desirable, λ_U·(1 − σ(β(z_0 − r))) where it is not (arXiv 2402.01306, eq. 7).
 
     `log_ratio` is r = log π(y|x) − log π_ref(y|x) [rows], in nats; `desirable` is [rows], bool; `divergence` is z_0, a
     scalar of 0 or more (`kto_divergence`). β > 0, usually 0.01 to 0.1. Returns [rows], each between 0 and its weight.

@@ -40,7 +40,7 @@ def ensemble(views: Sequence[ScoredPrompt]) -> RatedPrompt:
     places = [_by_place(view) for view in views]
     shared = [key for key in places[0] if all(key in place for place in places)]
     columns = [
-        standardised([view.responses[place[key]].log_ratio for key in shared])
+        standardised([view.responses[place[key]].score for key in shared])
         for view, place in zip(views, places, strict=True)
     ]
     return RatedPrompt(

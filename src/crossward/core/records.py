@@ -93,6 +93,7 @@ class ScoredResponse:
     """A response with log π(y|x) under the policy and under the reference (nats, summed over `n_tokens` tokens).
 
     `judged` is the text that was scored in the response's place: its English translation in the translated view.
+    `penalty` (nats, 0 or more) is taken off the log-ratio for tokens that the reference finds implausible.
     """
 
     response: Response
@@ -100,6 +101,7 @@ class ScoredResponse:
     reference_logprob: float
     n_tokens: int
     judged: Response | None = None
+    penalty: float = 0.0
 
     @property
     def log_ratio(self) -> float:
@@ -108,8 +110,8 @@ class ScoredResponse:
 
     @property
     def score(self) -> float:
-        """What responses of a group are ranked by: the log-ratio."""
-        return self.log_ratio
+        """What responses of a group are ranked by: the log-ratio, less the penalty where there is one (nats)."""
+        return self.log_ratio - self.penalty
 
     @property
     def n_chars(self) -> int:

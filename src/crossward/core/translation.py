@@ -29,7 +29,8 @@ Problem = Literal[
 ]
 Parse = Literal["tags", "plain"]
 OPENING, CLOSING = "<translated>", "</translated>"
-CONFIDENCE = 0.9  # of an identification that a text is refused for
+CONFIDENCE = 0.9  # of an identification that a translation is refused for
+CONFIDENCE_UNTRANSLATED = 0.5  # the same, where it is said to be in the source's language still
 _FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
 _FIELDS = ("source", "target", "text")
 
@@ -129,8 +130,8 @@ def problems(
     """What is wrong with a translation, worst first; nothing where nothing is seen.
 
     `identified` is the language of the translation's prose, None where it is not to be asked about; it counts from
-    `confidence` on. An English text that speaks of translating or of a language may hold that language: it is not held
-    against the translation.
+    `confidence` on, and where it is the source's from half on, as not to translate is what models do most. An English
+    text that speaks of translating or of a language may hold that language: that is not held against the translation.
     """
     if not translation.strip():
         return ("empty",) if source_text.strip() else ()
@@ -138,7 +139,9 @@ def problems(
     found: list[Problem] = []
     if _is_unchanged(before, after):
         found.append("unchanged")
-    elif _is_wrong(identified, target, confidence) and not (source == "en" and speaks_of_languages(source_text)):
+    elif _is_wrong(identified, source, target, confidence) and not (
+        source == "en" and speaks_of_languages(source_text)
+    ):
         found.append("wrong-language")
     if Counter(before.code_blocks) != Counter(after.code_blocks):
         found.append("code-block-lost")
@@ -186,7 +189,8 @@ def _is_unchanged(before: Parts, after: Parts) -> bool:
     return same and sum(char.isalpha() for char in before.prose) >= UNCHANGED_LETTERS
 
 
-def _is_wrong(identified: Identification | None, target: str, confidence: float) -> bool:
-    if identified is None or identified.language is None:
+def _is_wrong(identified: Identification | None, source: str, target: str, confidence: float) -> bool:
+    if identified is None or identified.language in (None, target):
         return False
-    return identified.language != target and identified.confidence >= confidence
+    least = min(confidence, CONFIDENCE_UNTRANSLATED) if identified.language == source else confidence
+    return identified.confidence >= least

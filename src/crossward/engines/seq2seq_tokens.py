@@ -12,7 +12,7 @@ from typing import Any, Literal, assert_never, cast
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from crossward.core.flores import FLORES, flores_code
-from crossward.core.language import language_name
+from crossward.core.language import NAMES, language_name
 from crossward.engines.protocols import ModelSpec
 
 Style = Literal["flores", "m2m", "mbart", "madlad", "marian", "pair"]
@@ -25,11 +25,11 @@ class Seq2SeqTokens:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, *, name: str) -> None:
         self.name = name
         self._tokenizer = tokenizer
-        # M2M-100's own vocabulary leaves its language tokens out.
-        specials = tokenizer.all_special_tokens
-        self._vocabulary = tokenizer.get_vocab() | dict(
-            zip(specials, cast(list[int], tokenizer.convert_tokens_to_ids(specials)), strict=True)
-        )
+        # M2M-100's tokenizer has its language tokens beside what it calls its vocabulary.
+        beside = [f"__{code}__" for code in NAMES]
+        ids = cast(list[int], tokenizer.convert_tokens_to_ids(beside))
+        found = {token: i for token, i in zip(beside, ids, strict=True) if i not in (None, tokenizer.unk_token_id)}
+        self._vocabulary = tokenizer.get_vocab() | found
         self._config = config
         self.style: Style = _style(self._vocabulary)
         eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id

@@ -76,7 +76,6 @@ def parallel_prompts(
     more = _other_fields(source, len(prompts)) if keep_fields else [{} for _ in prompts]
     _require_apart(source, files, languages, complete)
     texts = list(dict.fromkeys(prompt.instruction for prompt in prompts))
-    identifier = _identifier(languages, progress)
     found: dict[str, Attempts] = {}
     with KeyedLines(files.journal) as kept:
         if kept.damaged:
@@ -86,7 +85,7 @@ def parallel_prompts(
                 how = Translating(
                     source="en",
                     target=language,
-                    identifier=identifier,
+                    identifier=_identifier(language, progress),
                     window=SAMPLE_WINDOW if settings.endpoint is None else ENDPOINT_WINDOW,
                 )
                 ask = shown_round(translator, how, kept=kept, task=progress.task)
@@ -136,12 +135,13 @@ def _other_fields(source: Source, n: int) -> list[Row]:
     return [{name: value for name, value in row.items() if name not in own} for row in read_rows(source)[:n]]
 
 
-def _identifier(languages: Sequence[str], progress: Progress) -> LanguageIdentifier:
+def _identifier(language: str, progress: Progress) -> LanguageIdentifier:
+    """One a language, so that what passes does not depend on the other languages named."""
     from crossward.engines.lingua_identifier import LinguaIdentifier
 
-    identifier = LinguaIdentifier((*languages, *CONTRAST))
-    if unknown := [language for language in languages if language in identifier.unsupported]:
-        progress.say(f"translations into {', '.join(unknown)} are not checked for their language: lingua knows none")
+    identifier = LinguaIdentifier((language, *CONTRAST))
+    if language in identifier.unsupported:
+        progress.say(f"translations into {language} are not checked for their language: lingua does not know it")
     return identifier
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 from crossward.core.instructions import Steering
 from crossward.core.records import View
+from crossward.core.surprisal import SurprisalPenalty
 from crossward.pipeline import stages
 from crossward.pipeline.assemble import Engines, Model
 from crossward.pipeline.progress import Progress
@@ -118,6 +119,7 @@ def _scored(
     progress: Progress,
 ) -> RankedStage:
     config, (policy, reference) = engines.config, rewarding
+    reward = config.reward
     inputs = {"sample": sampled.digest, "policy": policy.fingerprint, "reference": reference.fingerprint}
     if view == "translated":
         assert translated is not None
@@ -128,6 +130,7 @@ def _scored(
         view=view,
         steering=steering_of(engines),
         translated=here.stage("translate") if view == "translated" else None,
+        penalty=None if reward.surprisal is None else SurprisalPenalty(**reward.surprisal.model_dump()),
         open_scorers=lambda: (engines.scorer(policy), engines.scorer(reference)),
         open_exact=engines.exact_scorers(policy, reference),
         noise_sample=config.score.noise_sample,

@@ -14,6 +14,7 @@ from typing import Any
 from crossward.core.instructions import PAPERS, Steering
 from crossward.core.pairing import PairingRules
 from crossward.core.records import Prompt, View
+from crossward.core.surprisal import SurprisalPenalty
 from crossward.engines.protocols import (
     LanguageIdentifier,
     Sampler,
@@ -63,6 +64,7 @@ def score(
     view: View,
     steering: Steering = PAPERS,
     translated: StageDir | None = None,
+    penalty: SurprisalPenalty | None = None,
     open_scorers: Callable[[], tuple[Scorer, Scorer]],
     open_exact: tuple[OpenScorer, OpenScorer] | None,
     noise_sample: int,
@@ -72,7 +74,8 @@ def score(
 ) -> StageManifest:
     """log π(y|x) under policy and reference for every sampled response, judged under the view's instruction.
 
-    `translated` holds the responses' English translations, which the translated view judges in their place.
+    `translated` holds the responses' English translations, which the translated view judges in their place. `penalty`
+    is taken off for tokens that the reference finds implausible.
     `noise_sample` prompts of each language are scored again, in other batches and, with `open_exact`, in float32.
     """
     models = ExitStack()
@@ -104,6 +107,7 @@ def score(
                         reference,
                         steering=steering,
                         translations=None if translated is None else stream_translated(translated, sampled, source),
+                        penalty=penalty,
                         advance=advance,
                     )
                     tables.write_scored(path, chain.from_iterable(scored))
@@ -127,8 +131,9 @@ def score(
         return list(shards), {"languages": counts}
 
     # A view without a steering line is not made anew when the line changes.
-    line = {"steering": asdict(steering)} if view == "crosslingual" else {}
-    return run_stage(stage, inputs, {"view": view, **line, "noise_sample": noise_sample, **settings}, work)
+    made = {"view": view} | ({"steering": asdict(steering)} if view == "crosslingual" else {})
+    made |= {} if penalty is None else {"penalty": asdict(penalty)}
+    return run_stage(stage, inputs, {**made, "noise_sample": noise_sample, **settings}, work)
 
 
 def pair(

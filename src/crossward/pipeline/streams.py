@@ -12,6 +12,7 @@ from crossward.core.instructions import PAPERS, Steering, judged_under
 from crossward.core.language import Identification
 from crossward.core.pairing import Pairing, PairingRules, Survey
 from crossward.core.records import Ranked, Response, ResponseLogprob, SampledPrompt, ScoredPrompt, ScoredResponse, View
+from crossward.core.surprisal import SurprisalPenalty
 from crossward.engines.protocols import Advance, Judged, LanguageIdentifier, Scorer, no_progress
 
 WINDOW = 128  # groups that are scored together
@@ -39,6 +40,7 @@ def score_windows(
     *,
     steering: Steering = PAPERS,
     translations: Iterable[SampledPrompt] | None = None,
+    penalty: SurprisalPenalty | None = None,
     size: int = WINDOW,
     advance: Advance = no_progress,
 ) -> Iterator[list[ScoredPrompt]]:
@@ -46,7 +48,9 @@ def score_windows(
     translated = None if translations is None else windows(translations, size)
     for window in windows(groups, size):
         inner = None if translated is None else next(translated, [])
-        yield score_groups(window, view, policy, reference, steering=steering, translations=inner, advance=advance)
+        yield score_groups(
+            window, view, policy, reference, steering=steering, translations=inner, penalty=penalty, advance=advance
+        )
 
 
 def score_groups(
@@ -57,22 +61,23 @@ def score_groups(
     *,
     steering: Steering = PAPERS,
     translations: Sequence[SampledPrompt] | None = None,
+    penalty: SurprisalPenalty | None = None,
     advance: Advance = no_progress,
 ) -> list[ScoredPrompt]:
-    """Score groups under both models; the same ids, instruction and order for both.
+    """Score groups under both models; the same ids, instruction and order for both. `penalty` reads the reference.
 
     A response that is too long for either model's context is left out of its group, as is one without a translation
     where translations are judged: the group's size tells.
     """
     asked = to_judge(groups, view, steering, translations)
     by_policy = policy.score([judged for judged, _ in asked], advance=advance)
-    by_reference = reference.score([judged for judged, _ in asked], advance=advance)
+    by_reference = reference.score([judged for judged, _ in asked], per_token=penalty is not None, advance=advance)
     return [
         ScoredPrompt(
             prompt=group.prompt,
             view=view,
             judged_under=judged.instruction,
-            responses=_scored(judged, own, ours, theirs),
+            responses=_scored(judged, own, ours, theirs, penalty),
         )
         for group, (judged, own), ours, theirs in zip(groups, asked, by_policy, by_reference, strict=True)
     ]
@@ -116,6 +121,7 @@ def _scored(
     own: Sequence[Response],
     ours: Sequence[ResponseLogprob | None],
     theirs: Sequence[ResponseLogprob | None],
+    penalty: SurprisalPenalty | None,
 ) -> tuple[ScoredResponse, ...]:
     return tuple(
         ScoredResponse(
@@ -124,6 +130,7 @@ def _scored(
             reference_logprob=reference.logprob,
             n_tokens=policy.n_tokens,
             judged=None if text is response else text,
+            penalty=0.0 if penalty is None else penalty.of(reference.token_logprobs or ()),
         )
         for response, text, policy, reference in zip(own, judged.responses, ours, theirs, strict=True)
         if policy is not None and reference is not None

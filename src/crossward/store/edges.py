@@ -165,14 +165,15 @@ def scored_row(group: ScoredPrompt) -> Row:
             "n_tokens": [item.n_tokens for item in scored],
             "n_chars": [item.n_chars for item in scored],
         }
-        | _judged_row(scored)
+        | _rare_row(scored)
     )
 
 
-def _judged_row(scored: Sequence[ScoredResponse]) -> Row:
-    """What was judged in the responses' place, where anything was (the translated view)."""
+def _rare_row(scored: Sequence[ScoredResponse]) -> Row:
+    """What was judged in the responses' place (the translated view), and penalties, where there are any."""
     texts = [None if item.judged is None else item.judged.text for item in scored]
-    return {} if all(text is None for text in texts) else {"judged": texts}
+    judged = {} if all(text is None for text in texts) else {"judged": texts}
+    return judged | ({"penalty": [item.penalty for item in scored]} if any(item.penalty for item in scored) else {})
 
 
 def scored_of(row: Row, where: str) -> ScoredPrompt:
@@ -188,6 +189,10 @@ def scored_of(row: Row, where: str) -> ScoredPrompt:
     for text in judged:
         if text is not None and not isinstance(text, str):
             raise ValueError(f"{where}: field 'judged' must hold texts, got {shown(text)}")
+    penalties = [0.0] * len(responses)
+    if row.get("penalty") is not None:
+        penalties = numbers_of(row, "penalty", len(responses), where)
+    columns = (responses, policy, reference, n_tokens, judged, penalties)
     return ScoredPrompt(
         prompt=prompt,
         view=view,
@@ -199,8 +204,9 @@ def scored_of(row: Row, where: str) -> ScoredPrompt:
                 reference_logprob=theirs,
                 n_tokens=count,
                 judged=None if text is None else Response(text=text),
+                penalty=penalty,
             )
-            for response, ours, theirs, count, text in zip(responses, policy, reference, n_tokens, judged, strict=True)
+            for response, ours, theirs, count, text, penalty in zip(*columns, strict=True)
         ),
     )
 

@@ -47,6 +47,7 @@ _SCORED_RESPONSE = [
     *_RESPONSE,
     *_fields(policy_logprob=pa.float64(), reference_logprob=pa.float64(), n_tokens=pa.int32()),
     *_fields(judged=pa.struct(_RESPONSE), nullable=True),
+    *_fields(penalty=pa.float64()),
 ]
 _RATED_RESPONSE = [*_RESPONSE, *_fields(rating=pa.float64(), n_tokens=pa.int32(), parts=_list(pa.float64()))]
 # In a pair, whichever of the two it was made from: log-probabilities or a rating.
@@ -58,6 +59,7 @@ _RANKED_RESPONSE = [
         policy_logprob=pa.float64(),
         reference_logprob=pa.float64(),
         judged=pa.struct(_RESPONSE),
+        penalty=pa.float64(),
         rating=pa.float64(),
         parts=_list(pa.float64()),
     ),
@@ -128,6 +130,7 @@ def _scored_response_row(scored: ScoredResponse) -> Row:
         "reference_logprob": scored.reference_logprob,
         "n_tokens": scored.n_tokens,
         "judged": None if scored.judged is None else _response_row(scored.judged),
+        "penalty": scored.penalty,
     }
 
 
@@ -138,6 +141,7 @@ def _scored_response(row: Row) -> ScoredResponse:
         reference_logprob=row["reference_logprob"],
         n_tokens=row["n_tokens"],
         judged=None if row["judged"] is None else _response(row["judged"]),
+        penalty=row["penalty"],
     )
 
 
@@ -166,7 +170,7 @@ def _ranked_response_row(ranked: RankedResponse) -> Row:
 def _ranked_response(row: Row) -> RankedResponse:
     if row["rating"] is not None:
         return _rated_response(row | {"parts": row["parts"] or ()})
-    for field in ("policy_logprob", "reference_logprob"):
+    for field in ("policy_logprob", "reference_logprob", "penalty"):
         _present(row, field)
     return _scored_response(row)
 
