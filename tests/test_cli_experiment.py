@@ -19,9 +19,12 @@ def test_the_plan_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "4 runs, 28 stages: at most 20 are different" in done.out
     assert "pair.choice random" in done.out
     told = json.loads(call(capsys, "experiment", path, "--plan", "--json", "--only", "b", "--seeds", "2").out)
-    assert {key: told[key] for key in ("runs", "stages", "distinct", "done")} == dict(
-        runs=1, stages=7, distinct=7, done=0
-    )
+    assert {key: told[key] for key in ("runs", "stages", "distinct", "done")} == {
+        "runs": 1,
+        "stages": 7,
+        "distinct": 7,
+        "done": 0,
+    }
     assert told["cells"] == [
         {"cell": "b", "changes": {"pair.choice": "random"}, "seeds": {"2": {"stages": 7, "done": 0}}}
     ]

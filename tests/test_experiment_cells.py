@@ -104,5 +104,5 @@ def test_all_mistakes_are_told_once_with_the_cells_that_have_them():
     assert text.count("a pair needs at least two responses") == 1
     assert "cell 'a' and 1 more: " in text
     assert "cell 'c': unknown key 'pair.choise'; did you mean 'choice'?" in text
-    with pytest.raises(ValueError, match="every cell: unknown key 'sample.x'"):
+    with pytest.raises(ValueError, match=r"every cell: unknown key 'sample\.x'"):
         runs(set={"sample.x": 1}, cells={"a": {}, "b": {"sample.n": 4}})

@@ -68,7 +68,7 @@ def test_mistakes_are_told(tmp_path: Path, changes: dict[str, Any], sentence: st
 
 def test_a_missing_key_and_a_missing_file(tmp_path: Path):
     (tmp_path / "e.yaml").write_text("seeds: [1]\n")
-    with pytest.raises(ValueError, match="missing key 'experiment'.*missing key 'recipe'.*missing key 'measure'"):
+    with pytest.raises(ValueError, match=r"missing key 'experiment'.*missing key 'recipe'.*missing key 'measure'"):
         read_experiment(tmp_path / "e.yaml")
     with pytest.raises(ValueError, match="does not exist"):
         read_experiment(tmp_path / "none.yaml")

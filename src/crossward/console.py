@@ -69,7 +69,7 @@ def _lines(title: str, total: int) -> Iterator[Advance]:
         nonlocal done, told
         done += n
         now = time.monotonic()
-        if now - told >= 10 and done < total:
+        if now - told >= 10 and 0 < done < total:
             told = now
             rate = done / (now - started)
             err.print(f"{title}: {done}/{total}, {rate:.1f}/s, about {(total - done) / rate:.0f} s left", markup=False)

@@ -20,7 +20,7 @@ def test_quantiles_are_scipys(degrees: int, probability: float):
 
 def test_a_quantile_outside_its_range_is_refused():
     for probability, degrees in ((0.4, 3), (1.0, 3), (0.975, 0)):
-        with pytest.raises(ValueError, match="0.5 to 1"):
+        with pytest.raises(ValueError, match=r"0\.5 to 1"):
             t_quantile(probability, degrees)
 
 

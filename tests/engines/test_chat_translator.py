@@ -45,9 +45,11 @@ def local(tiny: tuple[ModelSpec, ChatTokens], *, seed: int = 42, batch_rows: int
     )
 
 
-def served(base_url: str, **more: int) -> ChatTranslator:
+def served(base_url: str, *, max_new_tokens: int = 64) -> ChatTranslator:
     endpoint = Endpoint(base_url=base_url, model="m", concurrency=4, attempts=3, first_pause_s=0.01)
-    return ChatTranslator(lambda: OpenAiSampler(endpoint, None), TAGGED, name="m", identity="m", **more)
+    return ChatTranslator(
+        lambda: OpenAiSampler(endpoint, None), TAGGED, name="m", identity="m", max_new_tokens=max_new_tokens
+    )
 
 
 def drafts(found: list[Translation]) -> list[str]:

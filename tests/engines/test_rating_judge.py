@@ -97,7 +97,7 @@ def test_draws_are_averaged_over_those_that_can_be_read():
         assert judge.rate([group_of("a", "b", "c")], advance=seen.append) == [(2.5, 3.0, None)]
         assert {"temperature": 0.7, "top_p": 0.9, "n": 3}.items() <= server.requests[0].items()
     assert judge.failures == {"no-score": 1}
-    assert judge.lost_draws == {"no-score": 1, "out-of-range": 1}
+    assert judge.left_out == {"no-score": 1, "out-of-range": 1}
     assert sum(seen) == 3
     assert all(step >= 0 for step in seen)
 

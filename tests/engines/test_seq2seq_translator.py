@@ -173,6 +173,7 @@ def test_likelihood_is_the_mean_over_the_targets_own_tokens(style: str, tmp_path
         counted[: len(prefix)] = -100
         loss = torch.nn.functional.cross_entropy(logits, counted)
         assert value == pytest.approx(-loss.item(), abs=2e-5)
+        assert value is not None
         assert value < 0
 
 

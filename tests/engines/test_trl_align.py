@@ -8,7 +8,7 @@ import pytest
 from tests.support.families import make_family
 from tests.support.training import TRAINING, largest_difference, make_pairs, read_journal, read_tensors
 
-from crossward.engines.protocols import Alignment, Lora, Method, ModelSpec, TrainingAnswer
+from crossward.engines.protocols import Advance, Alignment, Lora, Method, ModelSpec, TrainingAnswer, no_progress
 from crossward.engines.tokens import load_tokens
 from crossward.engines.trl_align import AlignTrainer, AnyLossJournal
 
@@ -37,13 +37,20 @@ def alignment(request: pytest.FixtureRequest) -> Alignment:
     return ALIGNMENTS[request.param]
 
 
-def start(spec: ModelSpec, alignment: Alignment, folder: Path, *, save_seconds: float = 0.0) -> dict[str, float]:
+def start(
+    spec: ModelSpec,
+    alignment: Alignment,
+    folder: Path,
+    *,
+    save_seconds: float = 0.0,
+    advance: Advance = no_progress,
+) -> dict[str, float]:
     tokens = load_tokens(spec)
     pairs = make_pairs(spec, tokens, 6, shift=1.0)
     trainer = AlignTrainer(spec, tokens, alignment, save_seconds=save_seconds)
     output, metrics = folder / "output", folder / "metrics.jsonl"
     if alignment.method != "kto":
-        return trainer.train(pairs, alignment.training, output=output, metrics=metrics)
+        return trainer.train(pairs, alignment.training, output=output, metrics=metrics, advance=advance)
     answers = [
         TrainingAnswer(
             instruction=pair.instruction,
@@ -55,7 +62,7 @@ def start(spec: ModelSpec, alignment: Alignment, folder: Path, *, save_seconds: 
         )
         for place, pair in enumerate(pairs)
     ]
-    return trainer.train_answers(answers, output=output, metrics=metrics)
+    return trainer.train_answers(answers, output=output, metrics=metrics, advance=advance)
 
 
 def cut_after_logging(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
@@ -82,7 +89,9 @@ def test_cut_training_goes_on(spec: ModelSpec, alignment: Alignment, tmp_path: P
         saved = [path.name for path in (tmp_path / "cut" / "output.work").glob("checkpoint-*")]
         assert saved == [f"checkpoint-{step - 1}"]
         assert not (tmp_path / "cut" / "output").exists()
-    result = start(spec, alignment, tmp_path / "cut")
+    told: list[int] = []
+    result = start(spec, alignment, tmp_path / "cut", advance=told.append)
+    assert told == [4, 1, 1], "steps are not done twice"
     assert result["steps"] == whole["steps"] == 6
     weights = [read_tensors(tmp_path / folder / "output") for folder in ("whole", "cut")]
     assert largest_difference(*weights) == 0.0

@@ -1,4 +1,4 @@
-"""Whole experiments on tiny random models: what is shared is made once, a failure is one cell's, again gives the same."""
+"""Experiments on tiny random models: what is shared is made once, a failure is one cell's, a rerun changes nothing."""
 
 import csv
 import io
@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 from tests.support.experiments import checked, make_experiment, results, run_all
 
+from crossward.config import parse
 from crossward.core.answer_measures import MEASURES
 from crossward.pipeline.assemble import Engines
 from crossward.pipeline.experiment import Outcome
-from crossward.pipeline.experiment_plan import plan_of
+from crossward.pipeline.experiment_plan import plan_of, stages_of
 from crossward.store import manifest
 from crossward.store.experiment_dir import ExperimentDir
 from crossward.store.measures_file import read_measures
+from crossward.store.run_dir import RunDir
 
 GRID = {"reward.view": ["crosslingual", "multilingual"], "pair.min_margin": [k / 1e6 for k in range(10)]}
 
@@ -145,6 +147,44 @@ def test_a_finished_run_of_another_recipe_is_not_counted(tmp_path: Path):
     outcome = run_all(tree | {"set": {"sample.temperature": 0.5}})
     assert outcome.failures[0][1].kind == 2
     assert "sample.temperature was 1.0, now 0.5" in outcome.failures[0][1].sentence
+
+
+def test_an_ensemble_shares_the_scores_of_its_views(tmp_path: Path):
+    views = {"view": "ensemble", "views": ["crosslingual", "multilingual"]}
+    tree = make_experiment(tmp_path, cells={"together": {"reward": views}, "alone": {"reward.view": "crosslingual"}})
+    _, runs, directory = checked(tree)
+    planned = plan_of(runs, directory)
+    assert not run_all(tree).failures
+    kinds = Counter(path.name.partition("-")[0] for path in directory.stages.iterdir() if path.is_dir())
+    assert kinds == {"sample": 1, "score": 2, "rate": 1, "pair": 2, "train": 2, "evaluate": 4}
+    assert planned.distinct == sum(kinds.values())
+    assert plan_of(runs, directory).done == planned.distinct
+
+
+def test_a_rivals_stages_are_in_the_plan():
+    tree = make_config_tree()
+    found = stages_of(
+        parse(tree | {"method": "lidr", "sample": {"n": 1, "temperature": 0}}, where="test"), RunDir(Path("r"))
+    )
+    assert [stage.title for stage, _ in found] == [
+        *("iteration-1/sample", "iteration-1/translate", "iteration-1/translate-from-english"),
+        *("iteration-1/pair", "iteration-1/train"),
+    ]
+    rated = parse(tree | {"reward": {"kind": "given", "view": "translated"}}, where="test")
+    assert [stage.name for stage, _ in stages_of(rated, RunDir(Path("r")))] == [
+        *("sample", "translate", "rate", "pair", "train"),
+    ]
+
+
+def make_config_tree() -> dict[str, Any]:
+    """A recipe without evaluation; nothing in it is opened."""
+    return {
+        "run": "r",
+        "languages": ["en", "es"],
+        "iterations": 1,
+        "models": {"policy": "p", "reference": "q"},
+        "prompts": {"path": "{language}.jsonl"},
+    }
 
 
 def test_dtype_keeps_stages_apart_though_their_manifests_do_not_name_it(tmp_path: Path):

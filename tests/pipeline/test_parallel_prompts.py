@@ -1,10 +1,11 @@
-"""English prompts to parallel files, against a server with every fault, with kills; then read as a recipe reads them."""
+"""English prompts to parallel files, against a server with every fault, with kills; read as a recipe reads them."""
 
 import json
 import multiprocessing
 import os
 import signal
 from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def test_kills_change_no_byte_and_nothing_is_asked_twice(
     with chat_server(whole) as server:
         made(english, server.base_url, tmp_path / "whole")
     killed = TranslationServer(faults=FAULTS, always=ALWAYS, drops=frozenset([3]))
-    children: list[multiprocessing.process.BaseProcess] = []
+    children: list[BaseProcess] = []
 
     def answer(request: Request, before: int) -> Reply:
         if before in (2, 6, 11, 15) and children and (pid := children[-1].pid) is not None:

@@ -210,6 +210,7 @@ class Longest:
 
     def __init__(self) -> None:
         self.failures: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
 
     def rate(self, groups: Sequence[ToRate], *, advance: Advance = no_progress) -> list[tuple[float | None, ...]]:
         return [tuple(float(len(response.text)) for response in group.responses) for group in groups]

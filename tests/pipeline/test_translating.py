@@ -1,6 +1,6 @@
 """Rounds, checks and what is kept: duplicates once, retries differ, a stop loses a window at most."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ class Scripted:
 
     name = "scripted"
 
-    def __init__(self, script: dict[str, Sequence[str | Translation]], identity: str = "a", dies_at: int = -1) -> None:
+    def __init__(
+        self, script: Mapping[str, Sequence[str | Translation]], identity: str = "a", dies_at: int = -1
+    ) -> None:
         self.identity = identity
         self.asked: list[tuple[int, list[str]]] = []
         self._script = script
@@ -54,7 +56,8 @@ class German:
 
 
 def translated(translator: Scripted, texts: Sequence[str] = tuple(GOOD), **more: Any) -> list[Translation]:
-    return translate_texts(translator, texts, source="en", target="es", **({"attempts": 3} | more))
+    settings: dict[str, Any] = {"attempts": 3} | more
+    return translate_texts(translator, texts, source="en", target="es", **settings)
 
 
 def test_equal_texts_are_asked_once_and_blank_ones_never():

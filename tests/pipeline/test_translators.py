@@ -1,4 +1,4 @@
-"""From plain settings to a translator: the right engine, an identity of what decides the words, one sentence for what is wrong."""
+"""From plain settings to a translator: the right engine, an identity of what decides the words, and sentences."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -5,6 +5,7 @@ translations to end.
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -32,19 +33,20 @@ STYLES = {
 def make_seq2seq(style: str, folder: Path, seed: int = 0, **tokenizer_settings: str) -> Path:
     """Save model and tokenizer; another `seed` gives other weights."""
     tokenizer = _tokenizer(style, **tokenizer_settings)
-    eos, pad = tokenizer.convert_tokens_to_ids(["</s>", "<pad>"])
+    vocabulary = tokenizer.get_vocab()
+    eos, pad = vocabulary["</s>"], vocabulary["<pad>"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _model(style, len(tokenizer), eos, pad)
         with torch.no_grad():
-            model.get_output_embeddings().weight[eos] *= 3.0
+            model.lm_head.weight[eos] *= 3.0
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
-def _model(style: str, size: int, eos: int, pad: int):
-    shared = {
+def _model(style: str, size: int, eos: int, pad: int) -> Any:
+    shared: dict[str, Any] = {
         "vocab_size": size,
         "d_model": 16,
         "encoder_layers": 2,
@@ -66,19 +68,9 @@ def _model(style: str, size: int, eos: int, pad: int):
         case "marian" | "pair":
             return MarianMTModel(MarianConfig(**shared, decoder_start_token_id=pad, forced_eos_token_id=None))
         case _:
-            config = T5Config(
-                vocab_size=size,
-                d_model=16,
-                d_kv=8,
-                d_ff=32,
-                num_layers=2,
-                num_heads=2,
-                initializer_factor=1.0,
-                pad_token_id=pad,
-                eos_token_id=eos,
-                decoder_start_token_id=pad,
-            )
-            return T5ForConditionalGeneration(config)
+            own: dict[str, Any] = {"d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
+            ids: dict[str, Any] = {"pad_token_id": pad, "eos_token_id": eos, "decoder_start_token_id": pad}
+            return T5ForConditionalGeneration(T5Config(vocab_size=size, d_model=16, **own, **ids))
 
 
 def _tokenizer(style: str, **settings: str) -> PreTrainedTokenizerFast:

@@ -1,10 +1,12 @@
 """An experiment on the tiny world: worlds made for their seeds, gold's numbers are those of judgement.py."""
 
+import pickle
 from pathlib import Path
 
 import pytest
 from tests.support.experiments import checked, silent
 
+from crossward.cli_experiment import Labelled
 from crossward.config import load
 from crossward.experiment_config import FEATURES, read_experiment
 from crossward.pipeline.experiment import run_experiment
@@ -21,7 +23,7 @@ def test_the_demo_experiment_in_small(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(DEMO.parents[1])  # where its recipe is
     tree = read_experiment(DEMO).model_dump()
     given = {"name of the cell": {"reward.kind": "given", "pair.language_filter": "given"}}
-    few = {"iterations": 1, "prompts.limit": 6, "evaluate.prompts.limit": 4, "evaluate.n": 2, "sample.n": 3}
+    few = {"iterations": 1, "prompts.limit": 6, "evaluate.prompts.limit": 6, "evaluate.n": 3, "sample.n": 3}
     tree |= {"experiment": str(tmp_path / "e"), "seeds": [1], "grid": {}, "cells": given, "baseline": None}
     tree |= {"set": few | {"score.noise_sample": 0}, "figures": [], "measure": {"metric": ["gold", "gold_tidy"]}}
     experiment, (run,), directory = checked(tree)
@@ -37,6 +39,8 @@ def test_the_demo_experiment_in_small(tmp_path: Path, monkeypatch: pytest.Monkey
         progress_of=silent,
     )
     assert not outcome.failures
+    with_jobs = (run, world_source(experiment.world), Labelled)  # what goes to another process
+    assert pickle.loads(pickle.dumps(with_jobs))[0] == run
     assert [table.name for table in outcome.tables][:2] == ["policies-gold", "policies-gold_tidy"]
     assert (directory.world(1) / "world.json").exists()
 

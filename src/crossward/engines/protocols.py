@@ -284,6 +284,8 @@ class Rater(Protocol):
     name: str
     failures: Counter[str]
     """How many responses could not be rated, by reason."""
+    left_out: Counter[str]
+    """What was left out of ratings that there are, by reason: a judge's draws, English answers."""
 
     def rate(self, groups: Sequence[ToRate], *, advance: Advance = no_progress) -> list[tuple[float | None, ...]]:
         """A number for every response, in the groups' order: higher is better; None where it could not be rated."""

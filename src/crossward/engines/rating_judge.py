@@ -43,7 +43,7 @@ class RatingJudge:
 
     Failures, a response each: "too-long", "refused" and "failed" (by a server), and where no draw could be read what
     the first one said: "cut" after `max_new_tokens`, or a reason of core.rating. A draw that could not be read beside
-    others that could is in `lost_draws`; the others' mean is the rating.
+    others that could is in `left_out`; the others' mean is the rating.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class RatingJudge:
             )
         self.name = f"judge {name}"
         self.failures: Counter[str] = Counter()
-        self.lost_draws: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
         self._sampler = sampler
         self._template = template
         self._sampling = Sampling(
@@ -150,7 +150,7 @@ class RatingJudge:
         if not points:
             self.failures[unread[0]] += 1
             return None
-        self.lost_draws.update(unread)
+        self.left_out.update(unread)
         return sum(points) / len(points)
 
 

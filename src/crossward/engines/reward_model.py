@@ -53,6 +53,7 @@ class RewardModelRater:
     def __init__(self, spec: ModelSpec, *, batch_tokens: int | None = None) -> None:
         self.name = f"reward model {spec.path}"
         self.failures: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
         self._config = _checked_config(spec)
         self._tokens = DialogueTokens(load_tokens(spec).tokenizer, name=spec.path)
         self._model = _load(spec, self._config)

@@ -37,12 +37,12 @@ ProgressOf = Callable[[str], Progress]
 class WorldSource:
     """Where worlds come from: `make(folder, seed, progress)` makes one or keeps it, `measure` knows its answers,
 
-    `given` are the engines that it brings along for recipes that ask for them.
+    `given` gives the engines that it brings along for recipes that ask for them.
     """
 
     make: Callable[[Path, int, Progress], None]
     measure: OfWorld
-    given: Given
+    given: Callable[[], Given]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ class _Run:
         if config.runtime.threads is None:
             config = config.model_copy(update={"runtime": config.runtime.model_copy(update={"threads": self.threads})})
         shared = SharedStages(root=self.directory.stages, unrecorded=unrecorded(config))
-        given = NOTHING_GIVEN if self.source is None else self.source.given
+        given = NOTHING_GIVEN if self.source is None else self.source.given()
         run = iterate.run(config, progress=progress, shared=shared, given=given)
         path = self.directory.measured(self.run.cell.name, self.run.seed)
         measure_run(path, self.metrics, config, run, None if self.source is None else self.source.measure, progress)

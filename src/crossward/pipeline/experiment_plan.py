@@ -99,7 +99,8 @@ def _paired(
     if config.method == "lidr" or "translated" in reward.scored_views:
         translated = _add(planned, tree, here.stage("translate"), [made, tree["translator"]])
     if config.method == "lidr":
-        return _add(planned, tree, here.stage("pair"), [made, translated, tree["pair"]])
+        back = _add(planned, tree, here.stage("translate-from-english"), [made, tree["translator"]])
+        return _add(planned, tree, here.stage("pair"), [translated, back])
     if reward.kind == "implicit":
         ours = policies[0] if reward.policy == "initial" else policy
         base = policies[-2] if reward.reference == "previous" and len(policies) > 1 else reference

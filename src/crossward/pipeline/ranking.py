@@ -167,7 +167,7 @@ def _rated(
         view=reward.view,
         steering=steering,
         translated=here.stage("translate") if translated is not None else None,
-        open_rater=lambda: open_rater(engines, policy, progress),
+        open_rater=lambda: open_rater(engines, policy, answers=here.stage("rate").answers, progress=progress),
         settings={"steering": asdict(steering), **rater_settings(engines)},
         inputs=inputs,
         progress=progress,

@@ -18,8 +18,11 @@ from crossward.pipeline.translators import read_translation_template
 from crossward.store.manifest import content_hash
 
 
-def open_rater(engines: Engines, policy: Model, progress: Progress) -> Rater:
-    """The rater of a recipe; `policy` is the iteration's, which may rate its own answers."""
+def open_rater(engines: Engines, policy: Model, *, answers: Path, progress: Progress) -> Rater:
+    """The rater of a recipe; `policy` is the iteration's, which may rate its own answers.
+
+    `answers`: where a server's are kept until the stage has them.
+    """
     reward = engines.config.reward
     match reward.kind:
         case "reward-model":
@@ -27,7 +30,7 @@ def open_rater(engines: Engines, policy: Model, progress: Progress) -> Rater:
 
             return RewardModelRater(_reward_model(engines), batch_tokens=engines.config.runtime.score_tokens)
         case "judge":
-            return _judge(engines, policy, progress)
+            return _judge(engines, policy, answers, progress)
         case "translation-likelihood":
             return _translation_likelihood(engines, policy)
         case "given":
@@ -105,7 +108,7 @@ def rater_settings(engines: Engines) -> dict[str, Any]:
             return {}
 
 
-def _judge(engines: Engines, policy: Model, progress: Progress) -> Rater:
+def _judge(engines: Engines, policy: Model, answers: Path, progress: Progress) -> Rater:
     from crossward.engines.rating_judge import RatingJudge
     from crossward.engines.rating_judge import read_template as read_rating_template
 
@@ -121,7 +124,7 @@ def _judge(engines: Engines, policy: Model, progress: Progress) -> Rater:
             timeout_s=section.timeout_s,
             attempts=section.attempts,
         )
-        sampler = endpoint_sampler(endpoint, None, answers=None, progress=progress)
+        sampler = endpoint_sampler(endpoint, None, answers=answers, progress=progress)
         tokens, limit = None, None
     else:
         tokens, limit = load_tokens(spec), max_positions(read_config(base_spec(spec)))

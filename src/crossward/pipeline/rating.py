@@ -65,7 +65,7 @@ def rate(
             for language, index, path in sampled.shards()
             if not stage.shard(language, index).exists()
         }
-        failures: dict[str, int] = {}
+        told: dict[str, dict[str, int]] = {"failures": {}, "left_out": {}}
         if missing:
             english = _english_answers(sampled)
             total = sum(tables.count_responses(path) for path in missing.values())
@@ -74,14 +74,19 @@ def rate(
                     translations = None if translated is None else stream_translated(translated, sampled, shard)
                     groups = _rated(shard, source, view, steering, translations, english, rater, advance)
                     tables.write_rated(path, groups)
-                failures = dict(rater.failures)
-            if failures:
-                told = ", ".join(f"{reason} {n}" for reason, n in sorted(failures.items()))
-                progress.say(f"{stage.title}: responses without a rating: {told}")
+                told = {"failures": dict(rater.failures), "left_out": dict(rater.left_out)}
+            _say(f"{stage.title}: responses without a rating", told["failures"], progress)
+            _say(f"{stage.title}: left out of ratings", told["left_out"], progress)
+        stage.answers.unlink(missing_ok=True)
         files = [stage.shard(language, index) for language, index, _ in sampled.shards()]
-        return files, {"languages": _counts(stage), "failures": failures}
+        return files, {"languages": _counts(stage), **told}
 
     return run_stage(stage, inputs, {"source": source, "view": view, **settings}, work)
+
+
+def _say(what: str, reasons: Mapping[str, int], progress: Progress) -> None:
+    if reasons:
+        progress.say(f"{what}: " + ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items())))
 
 
 def _rated(

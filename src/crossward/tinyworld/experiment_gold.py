@@ -13,6 +13,7 @@ from crossward.core.records import View
 from crossward.experiment_config import World
 from crossward.pipeline.experiment import WorldSource
 from crossward.pipeline.experiment_measures import REFERENCE, ByPolicy, Measured, policies_of, ratio_of
+from crossward.pipeline.given import Given
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.stage_files import read_sampled
 from crossward.store.run_dir import IterationDir, RunDir
@@ -26,7 +27,11 @@ _VIEWS: dict[str, View] = {"reward_accuracy": "crosslingual", "reward_accuracy_m
 
 def world_source(world: World) -> WorldSource:
     """Worlds as asked for, with gold as their measure; recipes may ask for gold's rater and identifier (`given`)."""
-    return WorldSource(make=partial(_make, world), measure=measure_gold, given=GIVEN)
+    return WorldSource(make=partial(_make, world), measure=measure_gold, given=_given)
+
+
+def _given() -> Given:
+    return GIVEN
 
 
 def _make(world: World, folder: Path, seed: int, progress: Progress) -> None:

@@ -17,6 +17,7 @@ class GoldRater:
 
     def __init__(self) -> None:
         self.failures: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
 
     def rate(self, groups: Sequence[ToRate], *, advance: Advance = no_progress) -> list[tuple[float | None, ...]]:
         """Gold reads the prompt itself, whatever view the instruction is of."""
