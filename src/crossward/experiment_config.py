@@ -29,11 +29,15 @@ METRICS = (*WORLD_METRICS, *JUDGE_METRICS, *MEASURES)
 
 
 class World(Section):
-    """The world that is made for each seed first, in worlds/<seed>: two checkpoints and parallel prompts."""
+    """The world that is made for each seed first, in worlds/<seed>: two checkpoints and parallel prompts.
+
+    `rivals`: also preferences.jsonl, the English pairs that made π_0, and reward-model/, a classifier trained on them.
+    """
 
     kind: Literal["tiny"] = "tiny"
     preset: Literal["fast", "small", "demo"] = "demo"
     mode: Literal["plain", "hard"] = "plain"
+    rivals: bool = False
 
 
 class Measure(Section):

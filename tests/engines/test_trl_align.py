@@ -10,7 +10,8 @@ from tests.support.training import TRAINING, largest_difference, make_pairs, rea
 
 from crossward.engines.protocols import Advance, Alignment, Lora, Method, ModelSpec, TrainingAnswer, no_progress
 from crossward.engines.tokens import load_tokens
-from crossward.engines.trl_align import AlignTrainer, AnyLossJournal
+from crossward.engines.trl_align import AlignTrainer
+from crossward.engines.trl_callbacks import Journal
 
 # 6 rows: 2 steps an epoch
 FULL = replace(TRAINING, epochs=3, micro_batch_size=2, nll_weight=0.0, scheduler="cosine", warmup_ratio=0.3)
@@ -67,14 +68,14 @@ def start(
 
 def cut_after_logging(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """The worst moment: step `step` is in the journal, its state is not saved."""
-    log: Callable[..., None] = AnyLossJournal.on_log
+    log: Callable[..., None] = Journal.on_log
 
     def log_and_end(self, args, state, control, logs=None, **kwargs):
         log(self, args, state, control, logs=logs, **kwargs)
         if state.global_step == step:
             raise Cut
 
-    monkeypatch.setattr(AnyLossJournal, "on_log", log_and_end)
+    monkeypatch.setattr(Journal, "on_log", log_and_end)
 
 
 def test_cut_training_goes_on(spec: ModelSpec, alignment: Alignment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

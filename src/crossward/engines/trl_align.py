@@ -5,8 +5,6 @@ that was cut and the checkpoint that appears whole are trl_trainer.py's. Knows n
 """
 
 import copy
-import json
-import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -16,7 +14,7 @@ from typing import Any, cast
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers import PreTrainedModel, TrainerControl, TrainerState
+from transformers import PreTrainedModel
 from transformers.trainer_callback import PrinterCallback
 
 from crossward.engines.logprobs import share_prompts
@@ -30,32 +28,11 @@ from crossward.engines.trl_pairs import PairTrainer, accept_packs, pair_collator
 from crossward.engines.trl_trainer import (
     SAVE_SECONDS,
     TrlTrainer,
-    _arguments,
-    _full_disk_as_oserror,
-    _last_checkpoint,
-    _trainable,
+    dpo_arguments,
+    full_disk_as_oserror,
+    last_checkpoint,
+    trainable_model,
 )
-
-
-class AnyLossJournal(Journal):
-    """The journal of trainings whose loss is not DPO's."""
-
-    def on_log(
-        self,
-        args: Any,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if logs and "loss" in logs:  # the very last entry sums the training up and has none
-            if odd := [name for name, value in logs.items() if not math.isfinite(value)]:
-                raise ValueError(
-                    f"training diverged at step {state.global_step}, {odd[0]} is {logs[odd[0]]}: lower the learning "
-                    f"rate (now {args.learning_rate:g}) or look at the preferences"
-                )
-            with self._path.open("a", encoding="utf-8") as journal:
-                journal.write(json.dumps({"step": state.global_step, **logs}) + "\n")
 
 
 class AlignTrainer(TrlTrainer):
@@ -79,10 +56,10 @@ class AlignTrainer(TrlTrainer):
         started = time.monotonic()
         rows = answer_rows(list(answers), self._tokens)
         work = output.with_name(output.name + ".work")
-        with _full_disk_as_oserror(output.parent):
+        with full_disk_as_oserror(output.parent):
             trainer = self._kto_trainer(rows, work, metrics)
             trainer.add_callback(Steps(advance))
-            trainer.train(resume_from_checkpoint=_last_checkpoint(work))
+            trainer.train(resume_from_checkpoint=last_checkpoint(work))
             self._save(trainer.model, self._alignment.training, output)
         shutil.rmtree(work, ignore_errors=True)
         logged = trainer.state.log_history[-2].items()
@@ -103,11 +80,11 @@ class AlignTrainer(TrlTrainer):
         packs = share_prompts(base, training=True) is None
         trainer = DirectTrainer(
             model=model,
-            args=_arguments(training, len(rows), work, device, bf16=self._spec.dtype == "bfloat16"),
+            args=dpo_arguments(training, len(rows), work, device, bf16=self._spec.dtype == "bfloat16"),
             train_dataset=Dataset.from_list(rows),
             processing_class=copy.deepcopy(self._tokens.tokenizer),
             data_collator=pair_collator if packs else None,
-            callbacks=[AnyLossJournal(metrics), SaveByTheClock(self._save_seconds)],
+            callbacks=[Journal(metrics), SaveByTheClock(self._save_seconds)],
         )
         if packs:
             accept_packs(base)
@@ -119,13 +96,13 @@ class AlignTrainer(TrlTrainer):
     def _kto_trainer(self, rows: list[dict[str, Any]], work: Path, metrics: Path) -> AnswerTrainer:
         training = self._alignment.training
         model, _, device = self._model(training)
-        shared = _arguments(training, len(rows), work, device, bf16=self._spec.dtype == "bfloat16")
+        shared = dpo_arguments(training, len(rows), work, device, bf16=self._spec.dtype == "bfloat16")
         trainer = AnswerTrainer(
             model=model,
             args=kto_arguments(shared, self._alignment),
             train_dataset=Dataset.from_list(rows),
             processing_class=copy.deepcopy(self._tokens.tokenizer),
-            callbacks=[AnyLossJournal(metrics), SaveByTheClock(self._save_seconds)],
+            callbacks=[Journal(metrics), SaveByTheClock(self._save_seconds)],
         )
         trainer.remove_callback(PrinterCallback)
         _forget_reference(model)
@@ -134,7 +111,7 @@ class AlignTrainer(TrlTrainer):
     def _model(self, training: Training) -> tuple[PreTrainedModel | PeftModel, PreTrainedModel, torch.device]:
         """What is trained, the model under its adapter, and where."""
         torch.manual_seed(training.seed)  # a new adapter's weights are drawn before TRL sets its own seed
-        model = _trainable(self._spec, training.lora)
+        model = trainable_model(self._spec, training.lora)
         base = cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
         device = resolve_device(self._spec.device)
         if device.type == "cuda" and (device.index or 0) > 0:

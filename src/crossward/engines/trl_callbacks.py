@@ -31,11 +31,11 @@ class Journal(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        if logs and "dpo_loss" in logs:
+        if logs and "loss" in logs:  # the very last entry sums the training up and has none
             if odd := [name for name, value in logs.items() if not math.isfinite(value)]:
                 raise ValueError(
                     f"training diverged at step {state.global_step}, {odd[0]} is {logs[odd[0]]}: lower the learning "
-                    f"rate (now {args.learning_rate:g}) or look at the pairs"
+                    f"rate (now {args.learning_rate:g}) or look at the preferences"
                 )
             with self._path.open("a", encoding="utf-8") as journal:
                 journal.write(json.dumps({"step": state.global_step, **logs}) + "\n")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crossward.core.direct_losses import odds_ratio_loss, simpo_loss
 from crossward.core.losses import nll_per_sequence
-from crossward.engines.trl_pairs import PairTrainer, _packed_sums, _padded_sums
+from crossward.engines.trl_pairs import PairTrainer, packed_sums, padded_sums
 
 
 class DirectTrainer(PairTrainer):
@@ -24,7 +24,7 @@ class DirectTrainer(PairTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False) -> Any:
         """One micro-batch's loss, scaled so that every pair of a step weighs the same."""
         packed = "layout" in inputs
-        chosen, rejected, n_chosen = (_packed_sums if packed else _padded_sums)(model, inputs)
+        chosen, rejected, n_chosen = (packed_sums if packed else padded_sums)(model, inputs)
         if packed:
             n_rejected = torch.tensor(inputs["lengths"][1::2], device=chosen.device)
         else:

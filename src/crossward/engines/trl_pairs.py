@@ -74,7 +74,7 @@ class PairTrainer(DPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False) -> Any:
         """core/losses.dpo_nll_loss of one micro-batch, scaled so that every pair of a step weighs the same."""
         packed = "layout" in inputs
-        chosen, rejected, n_chosen_tokens = (_packed_sums if packed else _padded_sums)(model, inputs)
+        chosen, rejected, n_chosen_tokens = (packed_sums if packed else padded_sums)(model, inputs)
         reference = inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]
         preference = dpo_loss(chosen, rejected, *reference, beta=self.beta)
         nll = (nll_over_tokens if self.nll_over_tokens else nll_per_sequence)(chosen, n_chosen_tokens)
@@ -125,7 +125,7 @@ class PairTrainer(DPOTrainer):
             self._metrics["train"][name].append(cast(Tensor, gathered).mean().item() * share)
 
 
-def _packed_sums(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+def packed_sums(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
     """Σ log π of chosen and rejected, and the number of chosen tokens, each [pairs]."""
     packed = Pack(
         input_ids=inputs["input_ids"],
@@ -140,7 +140,7 @@ def _packed_sums(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor, Te
     return sums[0::2], sums[1::2], torch.tensor(packed.lengths[0::2], device=sums.device)
 
 
-def _padded_sums(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+def padded_sums(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
     """The same from TRL's padded batch, chosen rows above rejected ones."""
     labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
     outputs = model(

@@ -68,10 +68,10 @@ class TrlTrainer:
                 f"none of {len(rows)} pairs fits into max_length {training.max_length} tokens: raise train.max_length"
             )
         work = output.with_name(output.name + ".work")
-        with _full_disk_as_oserror(output.parent):
+        with full_disk_as_oserror(output.parent):
             trainer = self._trainer(kept, training, work, metrics)
             trainer.add_callback(Steps(advance))
-            trainer.train(resume_from_checkpoint=_last_checkpoint(work))
+            trainer.train(resume_from_checkpoint=last_checkpoint(work))
             self._save(trainer.model, training, output)
         shutil.rmtree(work, ignore_errors=True)
         logged = trainer.state.log_history[-2].items()  # the very last entry sums the training up
@@ -86,7 +86,7 @@ class TrlTrainer:
 
     def _trainer(self, rows: list[dict[str, Any]], training: Training, work: Path, metrics: Path) -> PairTrainer:
         torch.manual_seed(training.seed)  # a new adapter's weights are drawn before TRL sets its own seed
-        model = _trainable(self._spec, training.lora)
+        model = trainable_model(self._spec, training.lora)
         base = cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
         packs = share_prompts(base, training=True) is None
         device = resolve_device(self._spec.device)
@@ -94,7 +94,7 @@ class TrlTrainer:
             raise ValueError(f"training runs on the first visible GPU, got {device}: set CUDA_VISIBLE_DEVICES instead")
         trainer = PairTrainer(
             model=model,
-            args=_arguments(training, len(rows), work, device, bf16=self._spec.dtype == "bfloat16"),
+            args=dpo_arguments(training, len(rows), work, device, bf16=self._spec.dtype == "bfloat16"),
             train_dataset=Dataset.from_list(rows),
             # TRL sets pad tokens on what it is given; the checkpoint keeps the tokenizer that it came with.
             processing_class=copy.deepcopy(self._tokens.tokenizer),
@@ -124,7 +124,7 @@ class TrlTrainer:
 
 
 @contextmanager
-def _full_disk_as_oserror(folder: Path) -> Iterator[None]:
+def full_disk_as_oserror(folder: Path) -> Iterator[None]:
     """safetensors and torch.save tell of a full disk in errors of their own: say it as the operating system does."""
     try:
         yield
@@ -157,7 +157,7 @@ def _rows(pairs: Sequence[TrainingPair], tokens: ChatTokens) -> list[dict[str, A
     return rows
 
 
-def _trainable(spec: ModelSpec, lora: Lora | None) -> PreTrainedModel | PeftModel:
+def trainable_model(spec: ModelSpec, lora: Lora | None) -> PreTrainedModel | PeftModel:
     """The model to train. Full fine-tuning holds its weights in float32 whatever the dtype of sampling and scoring:
 
     at a learning rate of 5e-7 an update of a bfloat16 weight is smaller than its last bit, and is lost.
@@ -181,7 +181,7 @@ def _trainable(spec: ModelSpec, lora: Lora | None) -> PreTrainedModel | PeftMode
     return PeftModel(load_model(base), config)
 
 
-def _arguments(training: Training, n_pairs: int, work: Path, device: torch.device, *, bf16: bool) -> DPOConfig:
+def dpo_arguments(training: Training, n_pairs: int, work: Path, device: torch.device, *, bf16: bool) -> DPOConfig:
     if training.batch_size % training.micro_batch_size:
         raise ValueError(
             f"batch_size must be a multiple of micro_batch_size, got {training.batch_size} and "
@@ -217,7 +217,7 @@ def _arguments(training: Training, n_pairs: int, work: Path, device: torch.devic
     )
 
 
-def _last_checkpoint(work: Path) -> str | None:
+def last_checkpoint(work: Path) -> str | None:
     """The newest whole state of a training that was cut; trainer_state.json is what the Trainer writes last."""
     whole = [path.parent for path in work.glob("checkpoint-*/trainer_state.json") if _is_json(path)]
     return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None

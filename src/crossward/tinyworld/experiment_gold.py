@@ -37,6 +37,10 @@ def _given() -> Given:
 def _make(world: World, folder: Path, seed: int, progress: Progress) -> None:
     """Two checkpoints and parallel prompts in `folder`; what is there and was made the same way stays."""
     prepare(folder, preset=world.preset, seed=seed, mode=world.mode, progress=progress)
+    if world.rivals:
+        from crossward.tinyworld.rivals import prepare_rivals
+
+        prepare_rivals(folder, preset=world.preset, seed=seed, mode=world.mode, progress=progress)
 
 
 def measure_gold(metrics: Sequence[str], config: Config, run: RunDir, progress: Progress) -> dict[str, ByPolicy]:

@@ -4,7 +4,7 @@ folder/reference  folder/policy                 π_I and π_0, ordinary Hugging 
 folder/prompts/<language>.jsonl                 requests that the method trains on
 folder/held-out/<language>.jsonl                requests that claims are measured on
 folder/tuning/<language>.jsonl                  requests that settings are tuned on
-folder/world.json                               what made it, written last
+folder/world.json                               what made it, written last (begun.json until then)
 """
 
 import copy
@@ -14,7 +14,7 @@ import random
 import shutil
 from pathlib import Path
 
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from crossward.core.records import Prompt
 from crossward.core.seeds import derive_seed
@@ -44,14 +44,16 @@ def prepare(folder: Path, *, preset: PresetName, seed: int, mode: Mode = "plain"
     """
     hard = {} if mode == "plain" else {"mode": mode}  # a plain folder says what it said before there were modes
     made = json.dumps({"format": FORMAT, "preset": preset, "seed": seed, **hard}) + "\n"
-    world = folder / "world.json"
-    if world.exists():
-        if world.read_text(encoding="utf-8") != made:
+    world, begun = folder / "world.json", folder / "begun.json"
+    for known in (world, begun):
+        if known.exists() and known.read_text(encoding="utf-8") != made:
             raise ValueError(
-                f"{folder} holds another tiny world ({world.read_text(encoding='utf-8').strip()}, asked for "
+                f"{folder} holds another tiny world ({known.read_text(encoding='utf-8').strip()}, asked for "
                 f"{made.strip()}): choose another folder or delete this one"
             )
+    if world.exists():
         return
+    write_text(begun, made)
     _write_prompts(folder, PRESETS[preset].repeats)
     reference, policy, mixing = folder / "reference", folder / "policy", mixing_of(mode)
     if not reference.exists():
@@ -59,6 +61,7 @@ def prepare(folder: Path, *, preset: PresetName, seed: int, mode: Mode = "plain"
     if not policy.exists():
         _train_policy(policy, reference, preset, seed, mixing, progress)
     write_text(world, made)
+    begun.unlink()
 
 
 def _train_reference(folder: Path, preset: PresetName, seed: int, mixing: Mixing | None, progress: Progress) -> None:
@@ -67,7 +70,7 @@ def _train_reference(folder: Path, preset: PresetName, seed: int, mixing: Mixing
     model = new_model(tokens, seed)
     with progress.task("π_I: imitation steps", PRESETS[preset].sft_steps) as advance:
         imitate(model, Encoder(tokens), PRESETS[preset], seed, advance, mixing)
-    _save(model, tokenizer, folder)
+    save_checkpoint(model, tokenizer, folder)
 
 
 def _train_policy(
@@ -78,13 +81,13 @@ def _train_policy(
     base = load_model(spec)
     assert isinstance(base, LlamaForCausalLM)
     model = copy.deepcopy(base).requires_grad_(True)
-    pairs = _preferences(spec, tokens, preset, seed, mixing, progress)
+    pairs = english_preferences(spec, tokens, preset, seed, mixing, progress)
     with progress.task("π_0: English DPO steps", math.ceil(len(pairs) / DPO_BATCH)) as advance:
         align_in_english(model, base, Encoder(tokens), pairs, advance)
-    _save(model, build_tokenizer(), folder)
+    save_checkpoint(model, build_tokenizer(), folder)
 
 
-def _preferences(
+def english_preferences(
     spec: ModelSpec, tokens: ChatTokens, preset: PresetName, seed: int, mixing: Mixing | None, progress: Progress
 ) -> list[Preference]:
     """English preferences in random order: sampled from π_I, written afresh, and against corrupted text."""
@@ -116,7 +119,7 @@ def _sampled_preferences(
     return [pair for pair in pairs if pair is not None][:most]
 
 
-def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """The checkpoint under its final name in one step."""
     whole = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(whole, ignore_errors=True)
