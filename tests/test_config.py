@@ -60,7 +60,7 @@ def test_prompts_name_a_source_per_language():
         ({"reward": {"view": "mine"}}, r"reward.view: input should be 'crosslingual', .*'ensemble', got 'mine'"),
         ({"reward": {"view": "ensemble", "views": ["translated"]}}, r"two or more different views, got translated"),
         ({"reward": {"agreement": True}}, r"agreement is between the views of an ensemble.*'crosslingual'"),
-        ({"reward": {"kind": "judge", "surprisal": {}}}, r"surprisal is taken off log-ratios, which .*'judge' has none"),
+        ({"reward": {"kind": "judge", "surprisal": {}}}, r"surprisal is taken off log-ratios.*'judge' has none"),
         ({"reward": {"kind": "judge", "view": "ensemble"}}, r"an ensemble is of log-ratios: .*'judge' takes one view"),
         ({"reward": {"kind": "reward-model"}}, r"'reward-model' and reward.reward_model .*: got one of them"),
         ({"reward": {"judge": {"base_url": "http://x/v1"}}}, r"reward.judge: name one judge"),

@@ -10,14 +10,15 @@ import yaml
 from pydantic import BaseModel
 
 from crossward.config import Config, load
-from crossward.sections import Judge, LoraSection, OpenAi
+from crossward.reward_sections import RewardModel, Surprisal
+from crossward.sections import Judge, LoraSection, OpenAi, Replay
 
 ALL = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
 RECIPES = [path for path in ALL if not path.stem.startswith("experiment-")]  # those are tests/test_cli_experiment.py's
 
 
 def test_the_recipes_that_the_readme_names_are_there():
-    assert {path.stem for path in RECIPES} >= {"demo", "smollm2", "llama3-8b-paper", "one-gpu-lora", "every-key"}
+    assert {path.stem for path in RECIPES} >= {"demo", "smollm2", "one-gpu-lora", "every-key"}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -41,7 +42,7 @@ def test_one_recipe_holds_every_key_with_its_default():
     assert set(_keys(said)) == set(_keys(load(path).model_dump()))
 
 
-@pytest.mark.parametrize("section", [LoraSection, OpenAi, Judge])
+@pytest.mark.parametrize("section", [LoraSection, OpenAi, Judge, Surprisal, RewardModel, Replay])
 def test_sections_that_are_left_out_by_default_are_commented_elsewhere(section: type[BaseModel]):
     (path,) = (path for path in RECIPES if path.stem == "one-gpu-lora")
     text = path.read_text(encoding="utf-8")
@@ -56,7 +57,7 @@ def _keys(tree: dict[str, object], before: str = "") -> Iterator[str]:
 
 
 def test_the_papers_recipe_holds_the_papers_settings():
-    config = load(next(path for path in RECIPES if path.stem == "llama3-8b-paper"))
+    config = load(ALL[0].parent / "paper" / "table-2-dpo.yaml")
     assert (config.sample.n, config.sample.temperature, config.sample.top_p) == (10, 0.9, 1.0)
     assert config.sample.max_new_tokens == 2400
     assert config.languages == ("en", "es", "ru", "de", "fr")

@@ -53,6 +53,8 @@ def test_a_policy_that_is_the_same_in_all_cells_has_one_row():
     rows = made(Table(shape="policies")).texts()
     assert [row[:2] for row in rows][:3] == [["all cells", "π_0"], ["n=10", "π_1"], ["n=10", "π_2"]]
     assert len(rows) == 1 + 2 * 3
+    alone = [result for result in RESULTS if result.cell == "n=5"]
+    assert [row[0] for row in made(Table(shape="policies"), results=alone).texts()] == ["n=5"] * 3
 
 
 def test_differences_are_signed_and_the_baseline_is_named():

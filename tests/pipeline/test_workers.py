@@ -44,7 +44,7 @@ def test_one_failure_does_not_stop_the_others(tmp_path: Path, jobs: int):
 
 
 def test_a_process_that_dies_fails_its_piece_alone(tmp_path: Path):
-    pieces = [(str(tmp_path), what) for what in ("killed", "a", "b")]
+    pieces = [(str(tmp_path), what) for what in ("killed", "killed", "a", "b")]  # so that both must be replaced
     found: dict[str, Failure | None] = {}
     do_all(pieces, piece_of_work, jobs=2, ended=lambda piece, failure: found.update({piece[1]: failure}))
     assert found["a"] is found["b"] is None

@@ -1,6 +1,7 @@
 """An experiment on the tiny world: worlds made for their seeds, gold's numbers are those of judgement.py."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from crossward.pipeline.experiment import run_experiment
 from crossward.pipeline.experiment_measures import policies_of
 from crossward.pipeline.experiment_results import with_groups
 from crossward.pipeline.progress import Silent
+from crossward.store.shared_stages import SharedStages
+from crossward.tinyworld import experiment_gold
 from crossward.tinyworld.experiment_gold import measure_gold, world_source
 from crossward.tinyworld.judgement import GROUPS, accuracies, judge, rank
 
@@ -59,6 +62,14 @@ def test_the_demo_experiment_in_small(tmp_path: Path, monkeypatch: pytest.Monkey
             value = with_groups(found[f"gold_{feature}"]["π_1"], run.config.languages)[group].estimate
             assert value == pytest.approx(judged["π_1"].features[group][feature])
     assert "reference" not in found["gold"]
+
+    shared = replace(folder, shared=SharedStages(root=tmp_path / "pool"))
+    asked = ("reward_accuracy",)
+    once = measure_gold(asked, run.config, shared, Silent())
+    assert once == {"reward_accuracy": found["reward_accuracy"]}
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment_gold, "rank", None)  # the other runs that start from the same π_0 rank nothing again
+        assert measure_gold(asked, run.config, shared, Silent()) == once
     config = load(folder.config)
     exact = accuracies(rank(config, folder, Silent()))
     for metric, view in (("reward_accuracy", "crosslingual"), ("reward_accuracy_multilingual", "multilingual")):

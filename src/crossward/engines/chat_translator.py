@@ -115,7 +115,7 @@ def _name(text: str) -> str:
     """A text's name in errors and seeds: its first words and a hash of all.
 
     >>> _name("Name three animals.")
-    'Name three animals. 4a5ae9f4'
+    'Name three animals. 0ba26bf1'
     """
     words = " ".join(text.split())[:40].strip()
-    return f"{words} {hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{words} {hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"

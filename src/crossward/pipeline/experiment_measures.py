@@ -20,6 +20,7 @@ from crossward.store.files import write_text
 from crossward.store.manifest import content_hash
 from crossward.store.measures_file import read_measures
 from crossward.store.run_dir import IterationDir, RunDir
+from crossward.store.shared_stages import held
 from crossward.store.verdict_file import read_verdicts
 
 REFERENCE = "reference"
@@ -102,6 +103,17 @@ def read_measured(path: Path, key: str) -> dict[str, ByPolicy] | None:
         }
         for metric, by_policy in content["metrics"].items()
     }
+
+
+def kept_in_pool(run: RunDir, name: str, made_from: Any, compute: Callable[[], Any]) -> Any:
+    """A JSON-able value that `made_from` alone decides: computed once for all runs that share a pool."""
+    if run.shared is None:
+        return compute()
+    path = run.shared.root / f"{name}-{content_hash(made_from)[:32]}.json"
+    with held(path.with_name(f".{path.stem}.lock")):
+        if not path.exists():
+            write_text(path, json.dumps(compute(), ensure_ascii=False, sort_keys=True) + "\n")
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _answer_measures(metric: str, run: RunDir, iterations: int) -> ByPolicy:

@@ -3,25 +3,28 @@
 The experiment itself is the pipeline's; these functions are handed to it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from crossward.config import Config
 from crossward.core.records import View
 from crossward.experiment_config import World
 from crossward.pipeline.experiment import WorldSource
-from crossward.pipeline.experiment_measures import REFERENCE, ByPolicy, Measured, policies_of, ratio_of
+from crossward.pipeline.experiment_measures import REFERENCE, ByPolicy, Measured, kept_in_pool, policies_of, ratio_of
 from crossward.pipeline.given import Given
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.stage_files import read_sampled
+from crossward.store import manifest
 from crossward.store.run_dir import IterationDir, RunDir
 from crossward.tinyworld.gold_rater import GIVEN
 from crossward.tinyworld.judgement import golds_of, rank, win_shares
 from crossward.tinyworld.prepare import prepare
 from crossward.tinyworld.world import features
 
+_FORMAT = 1  # rises when the same answers would be ranked otherwise
 _VIEWS: dict[str, View] = {"reward_accuracy": "crosslingual", "reward_accuracy_multilingual": "multilingual"}
 
 
@@ -68,9 +71,28 @@ def measure_gold(metrics: Sequence[str], config: Config, run: RunDir, progress: 
             name_of_feature = metric.removeprefix("gold_")
             found[metric] = {name: _by_language(_feature(here, name_of_feature)) for name, here in policies.items()}
     if ranked := [metric for metric in metrics if metric in _VIEWS]:
-        by_view = rank(config, run, progress)
+        made_from = _ranked_from(config, policies["π_0"], policies[REFERENCE])
+        by_view = kept_in_pool(run, "reward-accuracy", made_from, lambda: _ranked(config, run, progress))
         for metric in ranked:
-            found[metric] = {"π_0": _accuracy(by_view[_VIEWS[metric]])}
+            found[metric] = {"π_0": _accuracies(by_view[_VIEWS[metric]])}
+    return found
+
+
+def _ranked_from(config: Config, start: IterationDir, reference: IterationDir) -> list[Any]:
+    """What the ranking of π_0's answers depends on: the answers, both models, how they score."""
+    answered, base = (manifest.read(here.stage("evaluate")) for here in (start, reference))
+    assert answered is not None and base is not None
+    how = [config.models.dtype, config.compatibility, config.score.engine, config.runtime.device]
+    return [_FORMAT, answered.digest, answered.inputs["policy"], base.inputs["policy"], how]
+
+
+def _ranked(config: Config, run: RunDir, progress: Progress) -> dict[View, dict[str, dict[str, tuple[float, float]]]]:
+    """By view, language and request: pairs of answers that the reward ranks as gold does, and pairs that gold ranks."""
+    found: dict[View, dict[str, dict[str, tuple[float, float]]]] = {}
+    for view, by_key in rank(config, run, progress).items():
+        by_language = found.setdefault(view, {})
+        for (language, id), (right, n) in by_key.items():
+            by_language.setdefault(language, {})[id] = (right, float(n))
     return found
 
 
@@ -84,11 +106,9 @@ def _feature(here: IterationDir, name: str) -> list[tuple[str, str, float]]:
     ]
 
 
-def _accuracy(ranked: dict[tuple[str, str], tuple[float, int]]) -> dict[str, Measured]:
-    languages = dict.fromkeys(language for language, _ in ranked)
+def _accuracies(ranked: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Measured]:
     ratios = {
-        language: {id: (right, float(n)) for (code, id), (right, n) in ranked.items() if code == language}
-        for language in languages
+        language: {id: (right, n) for id, (right, n) in by_request.items()} for language, by_request in ranked.items()
     }
     return {language: value for language, ratio in ratios.items() if (value := Measured.of(ratio)) is not None}
 
