@@ -170,6 +170,11 @@ def test_a_rivals_stages_are_in_the_plan():
         *("iteration-1/sample", "iteration-1/translate", "iteration-1/translate-from-english"),
         *("iteration-1/pair", "iteration-1/train"),
     ]
+    plain, penalised = (
+        {stage.name: key for stage, key in stages_of(parse(tree | {"reward": reward}, where="test"), RunDir(Path("r")))}
+        for reward in ({}, {"surprisal": {"weight": 1.0, "threshold": 4.0}})
+    )
+    assert {name for name in plain if plain[name] == penalised[name]} == {"sample"}
     rated = parse(tree | {"reward": {"kind": "given", "view": "translated"}}, where="test")
     assert [stage.name for stage, _ in stages_of(rated, RunDir(Path("r")))] == [
         *("sample", "translate", "rate", "pair", "train"),

@@ -64,7 +64,6 @@ def keep_freed_memory() -> None:
     product for every shape, keeps 1,024 of them: 350 MB on a tiny model, as packs are of all sizes.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")  # read when oneDNN computes first
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     trim_threshold, mmap_threshold, arena_max = -1, -3, -8  # M_… of malloc.h
     with suppress(OSError, AttributeError):
         allocator = ctypes.CDLL("libc.so.6")

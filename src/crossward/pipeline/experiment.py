@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from crossward.engines.models import settle
 from crossward.experiment_cells import CellRun
 from crossward.experiment_config import Experiment
 from crossward.pipeline import iterate, provenance
@@ -62,6 +63,7 @@ class _World:
     seed: int
     directory: ExperimentDir
     source: WorldSource
+    threads: int | None
     progress_of: ProgressOf
 
     @property
@@ -69,6 +71,7 @@ class _World:
         return f"world, seed {self.seed}"
 
     def do(self) -> None:
+        settle(threads=self.threads)  # threads that share a core wait for one another
         with held(self.directory.world_lock(self.seed)):
             self.source.make(self.directory.world(self.seed), self.seed, self.progress_of(self.title))
 
@@ -129,8 +132,9 @@ def run_experiment(
         """Do them all; the seeds of those that failed."""
         return _told_all(title, pieces, jobs, progress, failures)
 
+    threads = max(1, _cores() // jobs) if jobs > 1 else None
     worlds = [
-        _World(seed=seed, directory=directory, source=world, progress_of=progress_of)
+        _World(seed=seed, directory=directory, source=world, threads=threads, progress_of=progress_of)
         for seed in dict.fromkeys(run.seed for run in part)
         if world is not None
     ]
@@ -142,7 +146,7 @@ def run_experiment(
             directory=directory,
             metrics=experiment.measure.metrics,
             source=world,
-            threads=max(1, _cores() // jobs) if jobs > 1 else None,
+            threads=threads,
             progress_of=progress_of,
         )
         for run in part

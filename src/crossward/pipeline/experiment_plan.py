@@ -15,6 +15,8 @@ from crossward.store.manifest import content_hash
 from crossward.store.run_dir import IterationDir, RunDir, Stage, StageDir
 
 Planned = list[tuple[StageDir, str]]  # a stage, and what it is made from as a hash
+# Of `reward`, what is asked for below one by one, and what is of raters alone; every other key decides every score.
+_NOT_SCORING = ("kind", "view", "views", "agreement", "reference", "policy", "steering", "reward_model", "judge")
 # Of `evaluate`, what decides verdicts and rates, not answers.
 _JUDGING = ("judge", "baseline", "length_control", "difficulty", "gamed")
 
@@ -104,7 +106,8 @@ def _paired(
     if reward.kind == "implicit":
         ours = policies[0] if reward.policy == "initial" else policy
         base = policies[-2] if reward.reference == "previous" and len(policies) > 1 else reference
-        scoring = [made, ours, base, tree["score"], tree["compatibility"]]
+        more = {key: value for key, value in tree["reward"].items() if key not in _NOT_SCORING}
+        scoring = [made, ours, base, tree["score"], tree["compatibility"], more]
         names: dict[str, Stage] = {
             "crosslingual": "score-crosslingual",
             "multilingual": "score-multilingual",

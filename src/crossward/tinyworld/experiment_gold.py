@@ -81,7 +81,8 @@ def measure_gold(metrics: Sequence[str], config: Config, run: RunDir, progress: 
 def _ranked_from(config: Config, start: IterationDir, reference: IterationDir) -> list[Any]:
     """What the ranking of π_0's answers depends on: the answers, both models, how they score."""
     answered, base = (manifest.read(here.stage("evaluate")) for here in (start, reference))
-    assert answered is not None and base is not None
+    assert answered is not None
+    assert base is not None
     how = [config.models.dtype, config.compatibility, config.score.engine, config.runtime.device]
     return [_FORMAT, answered.digest, answered.inputs["policy"], base.inputs["policy"], how]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 from torch.optim import AdamW
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
 from crossward.core.seeds import derive_seed
 from crossward.engines.protocols import ModelSpec
@@ -49,9 +49,10 @@ def _train_reward_model(
     """One epoch of −log σ(r(chosen) − r(rejected)), from π_I's weights and a new head."""
     tokens = DialogueTokens(build_tokenizer())
     torch.manual_seed(derive_seed(seed, "reward model"))
-    model = AutoModelForSequenceClassification.from_pretrained(reference, num_labels=1)
-    assert isinstance(model, PreTrainedModel)
-    model.config.pad_token_id = tokens.pad_id
+    base = LlamaForCausalLM.from_pretrained(reference)
+    base.config.num_labels, base.config.pad_token_id = 1, tokens.pad_id
+    model = LlamaForSequenceClassification(base.config)
+    model.model.load_state_dict(base.model.state_dict())
     order = list(range(len(preferences)))
     random.Random(derive_seed(seed, "reward model order")).shuffle(order)
     optimiser = AdamW(model.parameters(), lr=RATE)
@@ -74,7 +75,7 @@ def _train_reward_model(
     save_checkpoint(model, build_tokenizer(), folder)
 
 
-def _rewards(model: PreTrainedModel, rows: Sequence[Sequence[int]], pad_id: int) -> Tensor:
+def _rewards(model: LlamaForSequenceClassification, rows: Sequence[Sequence[int]], pad_id: int) -> Tensor:
     """The model's output of each row [rows], padded on the right."""
     width = max(map(len, rows))
     input_ids = torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in rows])
