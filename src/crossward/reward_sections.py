@@ -32,8 +32,13 @@ class SteeringSection(Section):
 
 
 class Surprisal(Section):
-    """weight·Σ max(0, −log π_ref(y_t) − threshold), in nats, is taken off a log-ratio: for implausible tokens."""
+    """What is done about tokens that π_ref finds implausible: excess = Σ max(0, −log π_ref(y_t) − threshold), in nats.
 
+    `use` penalty: weight·excess is taken off the log-ratio. gate: responses with more excess a token than the group's
+    median may not be chosen.
+    """
+
+    use: Literal["penalty", "gate"] = "penalty"
     weight: Annotated[float, Field(gt=0)] = 1.0
     threshold: Annotated[float, Field(ge=0)] = 4.0
 
@@ -105,6 +110,8 @@ class Reward(Section):
             raise ValueError(f"an ensemble is of log-ratios: reward.kind {self.kind!r} takes one view")
         if self.surprisal is not None and self.kind != "implicit":
             raise ValueError(f"surprisal is taken off log-ratios, which reward.kind {self.kind!r} has none of")
+        if self.surprisal is not None and self.surprisal.use == "gate" and self.view == "ensemble":
+            raise ValueError("surprisal's gate is of one view: with an ensemble take its penalty")
         if self.agreement and self.view != "ensemble":
             raise ValueError(f"agreement is between the views of an ensemble: reward.view is {self.view!r}")
         return self

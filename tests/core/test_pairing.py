@@ -3,6 +3,7 @@
 import gc
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -319,3 +320,34 @@ def test_the_grid_is_a_search_of_its_own():
     assert exact.control is not None
     assert grid.control is not None
     assert exact.control.alpha < 0 <= grid.control.alpha
+
+
+def penalised(text: str, log_ratio: float, penalty: float, n_tokens: int) -> ScoredResponse:
+    return replace(response(text, log_ratio, n_tokens=n_tokens), penalty=penalty)
+
+
+def test_a_penalty_is_taken_off_and_a_gate_forbids_choosing():
+    """Penalties a token: a 1, b .5, c 0, d 0, median .25. Penalised scores: 5 − 4 = 1, 2 − 1 = 1 …: c wins with 1.5."""
+    responses = (
+        penalised("a", 5.0, 4.0, 4),
+        penalised("b", 2.0, 1.0, 2),
+        penalised("c", 1.5, 0.0, 3),
+        penalised("d", -1.0, 0.0, 3),
+    )
+    (pair,) = pair_groups([group(*responses)], PLAIN).pairs
+    assert (texts(pair), pair.margin) == (("c", "d"), 2.5)
+    (pair,) = pair_groups([group(*responses)], PairingRules(length_unit="none", gate=True)).pairs
+    assert (texts(pair), pair.margin) == (("c", "d"), 2.5)
+    worst = penalised("e", -3.0, 9.0, 3)  # may be rejected, and its bare log-ratio counts
+    (pair,) = pair_groups([group(*responses, worst)], PairingRules(length_unit="none", gate=True)).pairs
+    assert (texts(pair), pair.rejected_score) == (("b", "e"), -3.0)  # the median is .5 now, so b may be chosen
+    without = group(*(response(name, score) for name, score in (("x", 1.0), ("y", 2.0))))
+    (pair,) = pair_groups([without], PairingRules(length_unit="none", gate=True)).pairs
+    assert texts(pair) == ("y", "x")
+
+
+def test_a_gate_and_a_bound_that_leave_nobody_are_told():
+    responses = penalised("a", 1.0, 0.0, 3), penalised("b", 2.0, 3.0, 3), penalised("c", 0.0, 3.0, 3)
+    rules = PairingRules(length_unit="none", gate=True, upper_bound=0.5)
+    made = pair_groups([group(responses[0], responses[1])], rules)
+    assert made.skipped == {"above-upper-bound": 1}

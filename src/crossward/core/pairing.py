@@ -13,13 +13,22 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
+from statistics import median
 from typing import Literal, get_args
 
 import numpy as np
 
 from crossward.core.language import Identification
 from crossward.core.length_control import Groups, LengthControl, exact_alpha, grid_alpha
-from crossward.core.records import PreferencePair, Ranked, RankedResponse, RatedResponse, Skipped, SkipReason
+from crossward.core.records import (
+    PreferencePair,
+    Ranked,
+    RankedResponse,
+    RatedResponse,
+    ScoredResponse,
+    Skipped,
+    SkipReason,
+)
 
 LengthUnit = Literal["characters", "tokens", "none"]
 AlphaSearch = Literal["exact", "published-grid"]
@@ -37,7 +46,9 @@ class PairingRules:
     how sure the identifier must be (0 to 1) before a response counts as written in the wrong language. `choice`
     "reward" takes best and worst; "mean-2sd" the best and, of those below it, the one whose score is nearest to the
     group's mean − 2 standard deviations (CroCo, arXiv 2605.26293); "random" two by lot, as a control. `agreement`
-    skips pairs of an ensemble that not every view would order so.
+    skips pairs of an ensemble that not every view would order so. `gate`: surprisal penalties are not taken off scores;
+    instead only responses with no more penalty a token than the group's median may be chosen (any may be rejected).
+    α is found without the gate.
     """
 
     length_unit: LengthUnit
@@ -50,6 +61,7 @@ class PairingRules:
     language_confidence: float = 0.9
     filter_responses: bool = True
     agreement: bool = False
+    gate: bool = False
 
 
 def published_rules(length_unit: LengthUnit = "characters", upper_bound: float | None = None) -> PairingRules:
@@ -129,7 +141,7 @@ class Survey:
         self._sizes.append(len(reasons))
         self._early.append(_NONE if early is None else _REASONS.index(early))
         if early is None and unit != "none" and self.rules.choice != "random":
-            self._scores.extend(response.score for response in kept)
+            self._scores.extend(_score(response, self.rules) for response in kept)
             self._lengths.extend(_length(response, unit) for response in kept)
             self._kept_sizes.append(len(kept))
 
@@ -217,17 +229,35 @@ def _length(response: RankedResponse, unit: LengthUnit) -> float:
             return 0.0
 
 
+def _score(response: RankedResponse, rules: PairingRules) -> float:
+    """What a response is ranked by, before its length: with the gate, the bare log-ratio."""
+    return response.log_ratio if rules.gate and isinstance(response, ScoredResponse) else response.score
+
+
+def _plausible(kept: Sequence[RankedResponse]) -> list[bool]:
+    """Which responses have no more penalty a token than the median of them; all where none was measured."""
+    costs = [
+        response.penalty / max(1, response.n_tokens) if isinstance(response, ScoredResponse) else 0.0
+        for response in kept
+    ]
+    middle = median(costs)
+    return [cost <= middle for cost in costs]
+
+
 def _choose(
     group: Ranked, kept: Sequence[RankedResponse], alpha: float, rules: PairingRules
 ) -> PreferencePair | Skipped:
     """Best and worst of the kept responses by score, or the reason why there is no pair. Ties go to the first."""
-    scores = [response.score - alpha * _length(response, rules.length_unit) for response in kept]
+    scores = [_score(response, rules) - alpha * _length(response, rules.length_unit) for response in kept]
     if rules.choice == "random":
         lot = random.Random(f"{rules.seed}/{group.prompt.language}/{group.prompt.id}")
         best, worst = lot.sample(range(len(kept)), 2)
         return _pair(group, kept, scores, best, worst, alpha)
     bound = float("inf") if rules.upper_bound is None else rules.upper_bound
     allowed = [k for k, score in enumerate(scores) if score < bound]
+    if rules.gate:
+        plausible = _plausible(kept)
+        allowed = [k for k in allowed if plausible[k]]
     worst = min(range(len(kept)), key=scores.__getitem__)
     if not rules.filter_responses:  # paper: with every score over the bound the published argmax falls on the first
         best = max(allowed, key=scores.__getitem__) if allowed else 0

@@ -225,6 +225,7 @@ def rules_of(config: Config, seed: int) -> PairingRules:
         language_confidence=config.pair.language_confidence,
         filter_responses=not published,
         agreement=config.reward.agreement,
+        gate=config.reward.surprisal is not None and config.reward.surprisal.use == "gate",
     )
 
 

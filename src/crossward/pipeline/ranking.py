@@ -130,7 +130,9 @@ def _scored(
         view=view,
         steering=steering_of(engines),
         translated=here.stage("translate") if view == "translated" else None,
-        penalty=None if reward.surprisal is None else SurprisalPenalty(**reward.surprisal.model_dump()),
+        penalty=None
+        if reward.surprisal is None
+        else SurprisalPenalty(weight=reward.surprisal.weight, threshold=reward.surprisal.threshold),
         open_scorers=lambda: (engines.scorer(policy), engines.scorer(reference)),
         open_exact=engines.exact_scorers(policy, reference),
         noise_sample=config.score.noise_sample,
