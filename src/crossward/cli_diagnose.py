@@ -1,7 +1,7 @@
 """The verb `crossward diagnose` with its tables, and the table of `crossward score --noise`."""
 
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 
@@ -32,7 +32,7 @@ def diagnose(
 
     Example: crossward diagnose --policy P --reference R --input pairs.jsonl
     """
-    from crossward.core.records import View
+    from crossward.core.instructions import UNTRANSLATED
     from crossward.engines.protocols import ModelSpec
     from crossward.pipeline.diagnose import diagnose_file
 
@@ -44,7 +44,7 @@ def diagnose(
         input,
         policy=ours,
         reference=base,
-        views=view or get_args(View),
+        views=view or UNTRANSLATED,
         english=english,
         batch_tokens=batch_tokens,
         progress=console.Terminal(),

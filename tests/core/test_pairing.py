@@ -1,6 +1,5 @@
 """Pairing: best against worst by hand, every filter by its reason, counts that add up, and the published rules."""
 
-import gc
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.live import counting
 
 from crossward.core.language import Identification
 from crossward.core.pairing import PairingRules, Survey, pair_groups, published_rules
@@ -232,28 +232,22 @@ def test_two_passes_over_a_stream_give_the_pairing_in_memory(rows: list, rules: 
     assert survey.n_groups == len(groups)
 
 
-def live_groups() -> int:
-    """How many scored groups are in memory."""
-    return sum(type(value) is ScoredPrompt for value in gc.get_objects())
-
-
 def made(n: int) -> Iterator[ScoredPrompt]:
     for i in range(n):
         yield group(*(response("x" * (i + k), float(k)) for k in range(4)), id=str(i))
 
 
 def test_no_group_is_held_between_or_in_the_passes():
-    gc.collect()
-    before = live_groups()
-    survey = Survey(PairingRules(length_unit="characters"))
-    for one in made(50):
-        survey.add(one)
-        assert live_groups() - before <= 1
-    del one
-    control = survey.control()
-    assert control is not None
-    for _ in survey.outcomes(made(50), control.alpha):
-        assert live_groups() - before <= 1
+    with counting(ScoredPrompt) as live:
+        survey = Survey(PairingRules(length_unit="characters"))
+        for one in made(50):
+            survey.add(one)
+            assert live() == 1
+        del one
+        control = survey.control()
+        assert control is not None
+        for _ in survey.outcomes(made(50), control.alpha):
+            assert live() == 1
 
 
 def test_groups_that_change_between_the_passes_are_refused():

@@ -231,7 +231,7 @@ def test_a_program_may_bring_its_own_rater(tmp_path: Path):
     ("changes", "sentence"),
     [
         ({"reward": {"kind": "given"}}, "reward.kind is 'given', but nothing was given"),
-        ({"reward": {"kind": "reward-model", "reward_model": {"path": "no/such"}}}, "no/such"),
+        ({"reward": {"kind": "reward-model", "reward_model": {"path": "/no/such"}}}, "/no/such"),
         ({"reward": {"kind": "judge", "judge": {"template": "no/such.txt"}}}, "template no/such.txt cannot be read"),
         ({"reward": {"view": "translated"}, "translator": {"template": "no/such.txt"}}, "template no/such.txt cannot"),
         ({"reward": {"steering": {"language": "target"}}, "languages": ["en", "fi"]}, "no prompts"),

@@ -1,12 +1,12 @@
 """A file of groups as a stream: one at a time, languages by themselves again, ids once, pipes too."""
 
-import gc
 import json
 import os
 import threading
 from pathlib import Path
 
 import pytest
+from tests.support.live import counting
 
 from crossward.core.records import SampledPrompt
 from crossward.store import edges
@@ -56,17 +56,11 @@ def test_two_ids_with_one_hash_are_two_ids(tmp_path: Path, monkeypatch: pytest.M
 
 def test_one_group_is_in_memory(tmp_path: Path):
     path = write_rows(tmp_path / "g.jsonl", *((str(i), "es") for i in range(40)))
-
-    def live() -> int:
-        return sum(type(value) is SampledPrompt for value in gc.get_objects())
-
-    gc.collect()
-    before = live()
-    with edges.groups_in(path) as groups:
+    with counting(SampledPrompt) as live, edges.groups_in(path) as groups:
         for _ in groups:
-            assert live() - before <= 1
+            assert live() == 1
         for _ in groups.of("es"):
-            assert live() - before <= 2  # the last one of the first loop
+            assert 0 < live() <= 2  # the last one of the first loop
 
 
 def test_a_mistake_is_met_where_it_stands(tmp_path: Path):

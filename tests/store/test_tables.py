@@ -1,6 +1,5 @@
 """Parquet shards: exact round trips, equal bytes, and every damage told as one sentence."""
 
-import gc
 import math
 import tempfile
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.store.strategies import OUTCOMES, RATED, SAMPLED, SCORED
+from tests.support.live import counting
 
 from crossward.core.records import (
     PreferencePair,
@@ -218,28 +218,24 @@ def many(n: int):
 
 def test_row_groups_are_written_and_read_as_they_come(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet_files, "ROW_GROUP", 16)
+    most = 0
+    with counting(ScoredPrompt) as live:
 
-    def live() -> int:
-        return sum(type(value) is ScoredPrompt for value in gc.get_objects())
+        def watched():
+            nonlocal most
+            for record in many(100):
+                most = max(most, live())
+                yield record
 
-    gc.collect()
-    before, most = live(), 0
-
-    def watched():
-        nonlocal most
-        for record in many(100):
-            most = max(most, live() - before)
-            yield record
-
-    tables.write_scored(tmp_path / "stream", watched())
-    assert most <= 2, "rows are buffered, records are not"
+        tables.write_scored(tmp_path / "stream", watched())
+        assert 0 < most <= 2, "rows are buffered, records are not"
     tables.write_scored(tmp_path / "list", list(many(100)))
     assert (tmp_path / "stream").read_bytes() == (tmp_path / "list").read_bytes()
     assert pq.read_metadata(tmp_path / "stream").num_row_groups == 7
-    gc.collect()
-    for i, record in enumerate(tables.stream_scored(tmp_path / "stream")):
-        assert record.prompt.id == str(i)
-        assert live() - before <= 2
+    with counting(ScoredPrompt) as live:
+        for i, record in enumerate(tables.stream_scored(tmp_path / "stream")):
+            assert record.prompt.id == str(i)
+            assert 0 < live() <= 2
     assert tables.read_scored(tmp_path / "stream") == list(many(100))
 
 

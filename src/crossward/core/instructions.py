@@ -74,6 +74,7 @@ class Steering:
 
 
 PAPERS = Steering()
+UNTRANSLATED: tuple[View, ...] = ("crosslingual", "multilingual")  # the views that judge responses as they are
 
 
 def judged_under(prompt: Prompt, view: View, steering: Steering = PAPERS) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from crossward.core.diagnostics import accuracy, agreement, length_correlation, margins, token_profile
-from crossward.core.instructions import judged_under
+from crossward.core.instructions import UNTRANSLATED, judged_under
 from crossward.core.preference_sets import JudgedPair, section_accuracies, subset_accuracies
 from crossward.core.records import ResponseLogprob, ScoredPrompt, ScoredResponse, View
 from crossward.engines.hf_scorer import HfScorer
@@ -50,10 +50,10 @@ def diagnose_file(
     `english`: where the English twins are, joined by id, if the rows do not hold them. A preference set (RewardBench,
     M-RewardBench) gives accuracies by subset and section too.
     """
-    if wrong := [view for view in views if view not in get_args(View)]:
-        raise ValueError(f"--view must be one of {', '.join(get_args(View))}, got {wrong[0]!r}")
+    if wrong := [view for view in views if view not in UNTRANSLATED]:
+        raise ValueError(f"--view must be one of {', '.join(UNTRANSLATED)}, got {wrong[0]!r}")
     settle()
-    chosen: list[View] = [view for view in get_args(View) if view in views]
+    chosen: list[View] = [view for view in UNTRANSLATED if view in views]
     labelled = read_labelled(input, twin_needed="crosslingual" in chosen, english=english)
     tokens = comparable_tokens(policy, reference)
     asked: dict[View, list[Judged]] = {view: [_judged(item, view, input) for item in labelled] for view in chosen}
