@@ -114,6 +114,9 @@ def test_the_translated_view_judges_translations_under_the_english_instruction(t
     assert n_judged == counts["es"]["translated"] == 24 - sum(counts["es"]["problems"].values())
     for group in read_scored(here.stage("score"), "en"):
         assert all(scored.judged is None for scored in group.responses)
+    report = directory.report.read_text(encoding="utf-8")
+    assert "reward: translated, over the initial reference" in report
+    assert f"| es | 24 | {counts['es']['translated']} |" in report
     assert "judged as 'the" in "\n".join(prompt_life(directory.root, "p0", "es"))
 
 
@@ -183,10 +186,12 @@ def test_a_judge_gives_points_and_what_it_does_not_rate_is_counted(tmp_path: Pat
     with chat_server(points) as server:
         judge = {"base_url": server.base_url, "model": "some-judge"}
         recipe = make_recipe(tmp_path, iterations=1, reward={"kind": "judge", "judge": judge})
-        here = go(recipe).iteration(1)
+        directory = go(recipe)
+    here = directory.iteration(1)
     rated = made(here, "rate")
     n = sum(counts["responses"] for counts in rated.counts["languages"].values())
     assert rated.counts["failures"] == {"no-score": 48 - n}
+    assert f"failures: no-score {48 - n}." in directory.report.read_text(encoding="utf-8")
     assert 0 < n < 48
     for language in ("en", "es"):
         for group in rated_groups(here, language):

@@ -2,20 +2,21 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from crossward.config import Config, parse
 from crossward.pipeline import provenance
 from crossward.pipeline.judge_stage import english_preferences
 from crossward.pipeline.report.answers import answers_section
 from crossward.pipeline.report.guard import guard_section
+from crossward.pipeline.report.ranking import rating_table, told_reward, translation_table
 from crossward.pipeline.report.reward import reward_tables
 from crossward.pipeline.report.tables import cell, table
 from crossward.pipeline.report.winrates import winrates_section
 from crossward.store import manifest
 from crossward.store.files import write_text
 from crossward.store.manifest import StageManifest
-from crossward.store.run_dir import RunDir, StageDir
+from crossward.store.run_dir import RunDir, Stage, StageDir
 
 
 def write_report(directory: RunDir, config: Config) -> None:
@@ -45,8 +46,7 @@ def _headline(directory: RunDir, config: Config) -> str:
     steps = [
         f"- policy `{config.models.policy}`, reference `{config.models.reference}` ({config.models.dtype})",
         f"- languages {', '.join(config.languages)}; {config.iterations} iterations; seed {config.seed}",
-        f"- reward: {config.reward.view}, over the {config.reward.reference} reference; "
-        f"trained over the {config.train.reference} one",
+        f"- {told_reward(config)}; trained over the {config.train.reference} one",
     ]
     return f"# {directory.root.name}\n\n" + "\n".join(steps)
 
@@ -74,8 +74,12 @@ def _iteration(directory: RunDir, t: int, config: Config) -> str:
         )
     )
     parts.append("Log-ratios and spread (best minus worst of a prompt) are in nats.")
+    if (translated := _done(here.stage("translate"))) is not None:
+        parts.append(translation_table(translated))
     if scored is not None:
         parts += reward_tables(scored)
+    if (rated := _done(here.stage("rate"))) is not None:
+        parts.append(rating_table(rated))
     if paired is not None:
         header = [
             "language",
@@ -147,8 +151,7 @@ def _evaluation(directory: RunDir, config: Config) -> str:
 def _times(directory: RunDir, config: Config) -> str:
     stages = [directory.reference.stage("evaluate"), directory.iteration(0).stage("evaluate")]
     stages += [directory.reference.stage("judge"), directory.iteration(0).stage("judge")]
-    names = ("sample", "score", "pair", "train", "evaluate", "judge")
-    stages += [directory.iteration(t).stage(name) for t in range(1, config.iterations + 1) for name in names]
+    stages += [directory.iteration(t).stage(name) for t in range(1, config.iterations + 1) for name in get_args(Stage)]
     rows = [[stage.title, found.seconds] for stage in stages if (found := _done(stage)) is not None]
     return "## Time per stage\n\n" + table(["stage", "seconds"], rows) if rows else ""
 
