@@ -76,7 +76,7 @@ def test_names_are_files_names_and_tell_equal_ends_apart():
         ({"grid": {"seed": [1, 2]}}, "seed cannot be changed: the experiment gives every cell and seed its own"),
         ({"cells": {"a": {"run": "x"}}}, "run cannot be changed"),
         ({"cells": {"a": {"seed.x": 1}}}, "seed.x cannot be changed"),
-        ({"cells": {"a": {"languages.x": 1}}}, "languages.x cannot be set: 'languages' is a value in the recipe"),
+        ({"cells": {"a": {"languages.x": 1}}}, "languages.x cannot be set: 'languages' is a value, not a section"),
         ({"cells": {"a": {}, "b": {"sample.n": 10}}}, "the cells 'a' and 'b' are the same recipe: leave one out"),
         ({"cells": {"a/b": {}}}, "a cell cannot be called 'a/b'"),
         ({"cells": {"..": {}}}, "a cell cannot be called '..'"),

@@ -4,13 +4,12 @@ An unknown key is refused, and the nearest known one named. The sections are in 
 into plain arguments; core and engines never see them.
 """
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from crossward.core.language import language_name
 from crossward.reward_sections import Reward, TranslatorSection
@@ -26,6 +25,7 @@ from crossward.sections import (
     Section,
     Train,
 )
+from crossward.yaml_keys import put, read_yaml, sentences
 
 
 class Config(Section):
@@ -125,18 +125,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
 
     Relative paths in it stay relative to the working directory. Raises ValueError with one sentence per mistake.
     """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(
-            f"recipe {path} does not exist: give the path of a YAML recipe, such as recipes/smollm2.yaml"
-        ) from None
-    except (IsADirectoryError, UnicodeDecodeError) as error:
-        raise ValueError(f"recipe {path} cannot be read as a UTF-8 text file ({error})") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise ValueError(f"recipe {path} must hold keys such as 'models:' and 'languages:', got {type(tree).__name__}")
+    tree = read_yaml(path, "recipe", example="recipes/smollm2.yaml")
     for override in overrides:
         _apply(tree, override)
     return parse(tree, where=str(path))
@@ -147,7 +136,8 @@ def parse(tree: dict[str, Any], *, where: str) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ValueError(f"{where}: " + "; ".join(_sentence(item) for item in error.errors())) from None
+        why = ": it has no default because it decides what is computed"
+        raise ValueError(f"{where}: {sentences(error, Config, whole='recipe', missing=why)}") from None
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -155,48 +145,9 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise ValueError(f"override {override!r} must look like section.key=value, for instance sample.n=4")
-    *sections, last = key.split(".")
-    node: Any = tree
-    for section in sections:
-        if node.get(section) is None:
-            node[section] = {}
-        node = node[section]
-        if not isinstance(node, dict):
-            raise ValueError(f"override {override!r}: {section!r} is a value, not a section")
     try:
-        node[last] = yaml.safe_load(value)
+        put(tree, key, yaml.safe_load(value))
     except yaml.YAMLError:
         raise ValueError(f"override {override!r}: {value!r} is not a YAML value") from None
-
-
-def _sentence(item: Any) -> str:
-    """One pydantic error as one sentence: the dotted key, what was got, the nearest key where one is unknown."""
-    location = [part for part in item["loc"] if isinstance(part, str)]
-    key = ".".join(location)
-    match item["type"]:
-        case "extra_forbidden":
-            near = difflib.get_close_matches(location[-1], _keys(location[:-1]), n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(_keys(location[:-1]))}"
-            return f"unknown key {key!r}; {hint}"
-        case "missing":
-            return f"missing key {key!r}: it has no default because it decides what is computed"
-        case _:
-            message = item["msg"].removeprefix("Value error, ")
-            got = item["input"]
-            shown = "" if isinstance(got, dict) or "got" in message else f", got {got!r}"
-            if item["type"] == "string_type" and isinstance(got, bool):
-                shown += " (YAML reads no, yes, on and off so: write it in quotes)"
-            return f"{key or 'recipe'}: {message[0].lower()}{message[1:]}{shown}"
-
-
-def _keys(location: Sequence[str]) -> list[str]:
-    """The known keys of a section, found by walking the models from the root."""
-    model: type[BaseModel] = Config
-    for part in location:
-        field = model.model_fields.get(part)
-        candidates = [field.annotation, *get_args(field.annotation)] if field else []
-        sections = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not sections:
-            return []
-        model = sections[0]
-    return list(model.model_fields)
+    except ValueError as error:
+        raise ValueError(f"override {override!r}: {error}") from None

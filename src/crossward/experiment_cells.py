@@ -14,14 +14,8 @@ from typing import Any
 import yaml
 
 from crossward.config import Config, parse
-from crossward.experiment_config import (
-    JUDGE_METRICS,
-    WORLD_METRICS,
-    Experiment,
-    Figure,
-    flat,
-    read_yaml,
-)
+from crossward.experiment_config import JUDGE_METRICS, WORLD_METRICS, Experiment, Figure, flat
+from crossward.yaml_keys import put, read_yaml
 
 _OWN_KEYS = ("run", "seed")  # of a recipe, which the experiment sets itself
 
@@ -50,7 +44,9 @@ class CellRun:
 def cell_runs(experiment: Experiment, *, root: Path) -> list[CellRun]:
     """Every cell with every seed, seeds within cells, each a checked recipe. ValueError names every mistake found."""
     cells = _cells(experiment)
-    recipe = experiment.recipe if isinstance(experiment.recipe, dict) else read_yaml(Path(experiment.recipe), "recipe")
+    recipe = experiment.recipe
+    if isinstance(recipe, str):
+        recipe = read_yaml(Path(recipe), "recipe", example="recipes/demo.yaml")
     runs: list[CellRun] = []
     mistakes: dict[str, list[str]] = {}
     for cell in cells:
@@ -112,7 +108,10 @@ def _resolved(recipe: Mapping[str, Any], cell: Cell, seed: int, experiment: Expe
         if key.partition(".")[0] in _OWN_KEYS:
             raise ValueError(f"{key} cannot be changed: the experiment gives every cell and seed its own")
     for key, value in changes.items():
-        _put(tree, key, _copied(value))
+        try:
+            put(tree, key, _copied(value))
+        except ValueError as error:
+            raise ValueError(f"{key} cannot be set: {error}") from None
     tree = _replaced(tree, {"{seed}": str(seed), "{experiment}": str(root)})
     return tree | {"run": str(root / "cells" / cell.name / f"seed-{seed}"), "seed": seed}
 
@@ -125,19 +124,6 @@ def _world_paths(experiment: Experiment) -> dict[str, str]:
         "prompts.path": f"{world}/prompts/{{language}}.jsonl",
         "evaluate.prompts.path": f"{world}/{experiment.measure.split}/{{language}}.jsonl",
     }
-
-
-def _put(tree: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key in nested dictionaries; sections that are not there are made."""
-    *sections, last = key.split(".")
-    node: Any = tree
-    for section in sections:
-        if node.get(section) is None:
-            node[section] = {}
-        node = node[section]
-        if not isinstance(node, dict):
-            raise ValueError(f"{key} cannot be set: {section!r} is a value in the recipe, not a section")
-    node[last] = value
 
 
 def _copied(value: Any) -> Any:

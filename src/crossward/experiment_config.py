@@ -5,15 +5,15 @@ names of metrics and figures, not how they are made. docs/experiments.md says wh
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, Field, StrictInt, ValidationError, field_validator, model_validator
+from pydantic import Field, StrictInt, ValidationError, field_validator, model_validator
 
 from crossward.core.answer_measures import MEASURES
 from crossward.sections import Section
+from crossward.yaml_keys import read_yaml, sentences
 
 Name = Annotated[str, Field(pattern=r"^\w[\w .=-]*$")]  # a file's
 # Beside the languages, groups of them.
@@ -157,11 +157,11 @@ class Experiment(Section):
 
 def read_experiment(path: Path) -> Experiment:
     """The experiment in a YAML file. ValueError with one sentence per mistake."""
-    tree = read_yaml(path, "experiment")
+    tree = read_yaml(path, "experiment", example="recipes/experiment-demo.yaml")
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:
-        raise ValueError(f"{path}: " + "; ".join(_sentence(item) for item in error.errors())) from None
+        raise ValueError(f"{path}: {sentences(error, Experiment, whole='experiment')}") from None
 
 
 def flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:
@@ -177,43 +177,3 @@ def flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:
         else:
             found[f"{before}{key}"] = value
     return found
-
-
-def read_yaml(path: Path, what: str) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{what} {path} does not exist: give the path of a YAML file") from None
-    except (IsADirectoryError, UnicodeDecodeError) as error:
-        raise ValueError(f"{what} {path} cannot be read as a UTF-8 text file ({error})") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{what} {path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise ValueError(f"{what} {path} must hold keys with values, got {type(tree).__name__}")
-    return tree
-
-
-def _sentence(item: Any) -> str:
-    """One pydantic error as one sentence."""
-    location = [part for part in item["loc"] if isinstance(part, str) and "[" not in part and part != "str"]
-    key = ".".join(location) or "experiment"
-    match item["type"]:
-        case "extra_forbidden":
-            known = _known_keys(location[:-1])
-            near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.4)
-            return f"unknown key {key!r}; " + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}")
-        case "missing":
-            return f"missing key {key!r}"
-        case _:
-            message, got = item["msg"].removeprefix("Value error, "), item["input"]
-            shown = "" if isinstance(got, dict) or "got" in message else f", got {got!r}"
-            return f"{key}: {message[0].lower()}{message[1:]}{shown}"
-
-
-def _known_keys(location: Sequence[str]) -> list[str]:
-    model: type[BaseModel] = Experiment
-    for part in location:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        inner = [annotation, *get_args(annotation)]
-        model = next((c for c in inner if isinstance(c, type) and issubclass(c, BaseModel)), model)
-    return list(model.model_fields)
