@@ -274,8 +274,10 @@ def test_rejected_near_two_standard_deviations_below_the_mean():
 def test_croco_rejects_only_what_is_below_the_chosen():
     made = pair_groups([group(response("a", 1.0), response("b", 1.0))], CROCO)
     assert made.skipped == {"tie": 1}
-    (pair,) = pair_groups([group(response("a", 1.0), response("b", 1.0), response("c", 0.9))], CROCO).pairs
-    assert texts(pair) == ("a", "c")
+    # 20 scores of 1 and one of −40: −18.8 is wanted, to which the equals of the best are nearer.
+    equal = [response(f"m{k}", 1.0) for k in range(20)]
+    (pair,) = pair_groups([group(*equal, response("far", -40.0))], CROCO).pairs
+    assert texts(pair) == ("m0", "far")
 
 
 def rated(*ratings: tuple[str, tuple[float, ...]]) -> RatedPrompt:

@@ -268,6 +268,11 @@ def test_lidr_pairs_by_direction(tmp_path: Path, server: ChatServer):
     }
     to_english = {g.prompt.id: g.responses[0].text for g in read_sampled(here.stage("translate"), "es")}
     from_english = {g.prompt.id: g.responses[0].text for g in read_sampled(here.stage("translate-from-english"), "es")}
+    asked = [request["messages"][0]["content"] for request in server.requests]
+    for id, answer in answers["en"].items():
+        assert any("Spanish" in text and answer.text.strip() in text for text in asked), id
+    for id, answer in answers["es"].items():
+        assert any("into English" in text and answer.text.strip() in text for text in asked), id
     pairs = read_pairs(here.stage("pair"))
     assert pairs
     for pair in pairs:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.support.recipes import config_of, make_recipe
 
 from crossward.config import Config
@@ -123,6 +124,19 @@ def test_running_again_does_nothing_and_more_iterations_continue(tmp_path: Path)
     after = files(directory.root)
     assert {name: after[name] for name in before} == before
     assert any(name.startswith("iteration-2/train/checkpoint") for name in after)
+
+
+def test_a_run_continues_where_keys_came_since_that_stand_at_their_defaults(tmp_path: Path):
+    recipe = make_recipe(tmp_path, iterations=1)
+    _, directory = go(recipe)
+    saved = yaml.safe_load(directory.config.read_text(encoding="utf-8"))
+    del saved["method"], saved["translator"], saved["reward"]["steering"]
+    directory.config.write_text(yaml.safe_dump(saved), encoding="utf-8")
+    before = files(directory.root)
+    go(recipe)
+    assert files(directory.root) == before
+    with pytest.raises(ValueError, match=r"reward\.steering\.place was 'before', now 'after'"):
+        go(recipe | {"reward": {"steering": {"place": "after"}}})
 
 
 def test_a_stage_is_done_again_with_all_that_follows_and_nothing_before(tmp_path: Path):
