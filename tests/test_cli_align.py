@@ -7,7 +7,7 @@ import pytest
 from tests.support.command import call
 from tests.support.families import make_family
 
-from crossward.cli_align import Method, _usual
+from crossward.cli_align import AlignMethod, _usual
 
 WORDS = ("Hola", "the", "thing", "Manzana", "roja", "an", "a", "ring")
 CPU = ("--dtype", "float32", "--device", "cpu")
@@ -104,7 +104,7 @@ def test_options_that_make_no_sense(
 
 
 @pytest.mark.parametrize("method", ["dpo", "kto", "simpo", "orpo"])
-def test_help_says_what_is_taken_where_nothing_is_given(method: Method, capsys: pytest.CaptureFixture[str]):
+def test_help_says_what_is_taken_where_nothing_is_given(method: AlignMethod, capsys: pytest.CaptureFixture[str]):
     help = " ".join(call(capsys, "align", "--help").out.split())
     beta, rate = _usual(method)
     assert f"{method} {beta:g}" in help

@@ -11,7 +11,7 @@ from crossward.cli_options import Device, Json, Precision, Trust
 if TYPE_CHECKING:
     from crossward.engines.protocols import Alignment, Training
 
-Method = Literal["dpo", "kto", "simpo", "orpo"]
+AlignMethod = Literal["dpo", "kto", "simpo", "orpo"]
 Sft = Annotated[str, typer.Option(help="The SFT model: a folder or a hub name.", show_default=False)]
 PreferenceSource = Annotated[
     str, typer.Option(help="A .jsonl, .json, .csv or .parquet file, or a hub dataset.", show_default=False)
@@ -39,7 +39,7 @@ def align(
     model: Sft,
     preferences: PreferenceSource,
     output: Checkpoint,
-    method: Annotated[Method, typer.Option(help="What is trained; docs/align.md says what each assumes.")] = "dpo",
+    method: Annotated[AlignMethod, typer.Option(help="What is trained; docs/align.md says what each assumes.")] = "dpo",
     split: Split = "train",
     config: Configuration = None,
     limit: Limit = None,
@@ -103,7 +103,7 @@ def align(
         console.show_table(f"{method} of {model}", ["", "value"], [[key, value] for key, value in summary.items()])
 
 
-def _usual(method: Method) -> tuple[float, float]:
+def _usual(method: AlignMethod) -> tuple[float, float]:
     """β (for ORPO λ) and learning rate where none is given; docs/align.md says where each is from."""
     match method:
         case "dpo":
@@ -117,7 +117,7 @@ def _usual(method: Method) -> tuple[float, float]:
 
 
 def _alignment(
-    method: Method,
+    method: AlignMethod,
     training: "Training",
     gamma: float | None,
     nll_weight: float | None,

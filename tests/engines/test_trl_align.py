@@ -8,7 +8,7 @@ import pytest
 from tests.support.families import make_family
 from tests.support.training import TRAINING, largest_difference, make_pairs, read_journal, read_tensors
 
-from crossward.engines.protocols import Advance, Alignment, Lora, Method, ModelSpec, TrainingAnswer, no_progress
+from crossward.engines.protocols import Advance, Alignment, AlignMethod, Lora, ModelSpec, TrainingAnswer, no_progress
 from crossward.engines.tokens import load_tokens
 from crossward.engines.trl_align import AlignTrainer
 from crossward.engines.trl_callbacks import Journal
@@ -103,7 +103,7 @@ def test_cut_training_goes_on(spec: ModelSpec, alignment: Alignment, tmp_path: P
 
 
 @pytest.mark.parametrize("method", ["kto", "orpo"])
-def test_a_training_that_diverges_is_told(spec: ModelSpec, method: Method, tmp_path: Path):
+def test_a_training_that_diverges_is_told(spec: ModelSpec, method: AlignMethod, tmp_path: Path):
     training = replace(FULL, learning_rate=1e30, max_grad_norm=1e30, warmup_ratio=0.0)
     with pytest.raises(ValueError, match=r"training diverged at step \d, .*lower the learning rate \(now 1e\+30\)"):
         start(spec, Alignment(method=method, training=training), tmp_path)

@@ -22,13 +22,13 @@ from tests.support.training import (
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from crossward.engines import trl_align
+from crossward.engines import trl_align, trl_trainer
 from crossward.engines.models import load_model
-from crossward.engines.protocols import Alignment, Method, ModelSpec, Training, TrainingPair
+from crossward.engines.protocols import Alignment, AlignMethod, ModelSpec, Training, TrainingPair
 from crossward.engines.tokens import ChatTokens, load_tokens
 
 TOLERANCE = 1e-6
-ALIGNMENTS: dict[Method, Alignment] = {
+ALIGNMENTS: dict[AlignMethod, Alignment] = {
     "simpo": Alignment(method="simpo", training=replace(TRAINING, beta=2.0, nll_weight=0.5), gamma=0.8),
     "orpo": Alignment(method="orpo", training=replace(TRAINING, beta=0.4, nll_weight=0.0)),
 }
@@ -130,7 +130,7 @@ def test_padded_batches_give_the_weights_of_packs(
     spec = specs["chatml"]
     pairs = make_pairs(spec, load_tokens(spec))
     train(spec, pairs, alignment, tmp_path / "packed")
-    monkeypatch.setattr(trl_align, "share_prompts", lambda model, training: "a test wants it so")
+    monkeypatch.setattr(trl_trainer, "share_prompts", lambda model, training: "a test wants it so")
     train(spec, pairs, alignment, tmp_path / "padded")
     packed, padded = (read_weights(tmp_path / name / "output") for name in ("packed", "padded"))
     assert largest_difference(packed, padded) < TOLERANCE

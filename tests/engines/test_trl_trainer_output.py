@@ -233,11 +233,11 @@ def test_end_of_turn_is_trained_only_where_a_response_ended_by_itself(spec: Mode
 
 def test_a_full_disk_is_an_oserror_whoever_tells_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     told = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
-    with pytest.raises(OSError, match="No space left") as caught, trl_trainer.full_disk_as_oserror(tmp_path):
+    with pytest.raises(OSError, match="No space left") as caught, trl_trainer._full_disk_as_oserror(tmp_path):
         raise told
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path))
-    with pytest.raises(RuntimeError, match="PytorchStreamWriter"), trl_trainer.full_disk_as_oserror(tmp_path):
+    with pytest.raises(RuntimeError, match="PytorchStreamWriter"), trl_trainer._full_disk_as_oserror(tmp_path):
         raise RuntimeError("PytorchStreamWriter failed")  # and the disk has room
     monkeypatch.setattr(trl_trainer.shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
-    with pytest.raises(OSError, match="No space left"), trl_trainer.full_disk_as_oserror(tmp_path):
+    with pytest.raises(OSError, match="No space left"), trl_trainer._full_disk_as_oserror(tmp_path):
         raise RuntimeError("PytorchStreamWriter failed")

@@ -16,7 +16,7 @@ from tests.support.training import TRAINING, largest_difference, read_journal, r
 
 from crossward.core.records import Response
 from crossward.engines.hf_scorer import HfScorer
-from crossward.engines.protocols import Alignment, Judged, Lora, Method, ModelSpec, Training
+from crossward.engines.protocols import Alignment, AlignMethod, Judged, Lora, ModelSpec, Training
 from crossward.engines.tokens import load_tokens
 from crossward.pipeline.align import align_file
 from crossward.pipeline.align_rows import answers_with_reference, as_answers, partners
@@ -27,7 +27,7 @@ WORDS = ("Hola", "the", "thing", "Manzana", "roja", "an", "a", "ring")
 BASE = replace(
     TRAINING, learning_rate=1e-3, epochs=3, nll_weight=0.0, micro_batch_size=4, max_grad_norm=1.0, max_length=400
 )
-ALIGNMENTS: dict[Method, Alignment] = {
+ALIGNMENTS: dict[AlignMethod, Alignment] = {
     "dpo": Alignment(method="dpo", training=BASE),
     "kto": Alignment(method="kto", training=BASE),
     "simpo": Alignment(method="simpo", training=replace(BASE, beta=2.0), gamma=1.0),
@@ -93,7 +93,7 @@ def accuracy(policy: Path, sft: ModelSpec, rows: list[Row]) -> float:
 
 @pytest.mark.parametrize("method", ALIGNMENTS)
 def test_every_method_makes_a_policy_whose_log_ratio_prefers_the_chosen(
-    sft: ModelSpec, pairs: str, method: Method, tmp_path: Path
+    sft: ModelSpec, pairs: str, method: AlignMethod, tmp_path: Path
 ):
     summary = align(sft, pairs, tmp_path / "aligned", ALIGNMENTS[method])
     assert summary["steps"] == (18 if method == "kto" else 9)
@@ -108,7 +108,7 @@ def test_every_method_makes_a_policy_whose_log_ratio_prefers_the_chosen(
 
 
 @pytest.mark.parametrize("method", ["kto", "simpo"])
-def test_an_adapter(sft: ModelSpec, pairs: str, method: Method, tmp_path: Path):
+def test_an_adapter(sft: ModelSpec, pairs: str, method: AlignMethod, tmp_path: Path):
     alignment = ALIGNMENTS[method]
     training = replace(alignment.training, lora=Lora(rank=4, alpha=8.0), learning_rate=1e-2)
     align(sft, pairs, tmp_path / "adapter", replace(alignment, training=training))
@@ -137,7 +137,7 @@ def test_what_is_left_out_is_counted_by_reason(sft: ModelSpec, tmp_path: Path):
 
 
 @pytest.mark.parametrize("method", ["dpo", "kto"])
-def test_longer_than_max_length_is_left_out_pair_by_pair(sft: ModelSpec, method: Method, tmp_path: Path):
+def test_longer_than_max_length_is_left_out_pair_by_pair(sft: ModelSpec, method: AlignMethod, tmp_path: Path):
     """KTO too leaves out both answers of a pair, or the longer kind would go missing."""
     tokens = load_tokens(sft)
     rows = make_rows()

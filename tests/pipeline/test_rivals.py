@@ -241,6 +241,7 @@ def test_a_program_may_bring_its_own_rater(tmp_path: Path):
         ({"reward": {"view": "translated"}, "translator": {"template": "no/such.txt"}}, "template no/such.txt cannot"),
         ({"reward": {"steering": {"language": "target"}}, "languages": ["en", "fi"]}, "no prompts"),
         ({"train": {"replay": {"path": "no/such.jsonl"}}}, "no/such.jsonl"),
+        ({"pair": {"language_filter": "given"}}, "pair.language_filter is 'given', but nothing was given"),
     ],
 )
 def test_what_a_rival_lacks_is_said_before_anything_runs(tmp_path: Path, changes: dict[str, Any], sentence: str):
@@ -331,3 +332,45 @@ def test_implausible_tokens_cost_what_the_reference_says(tmp_path: Path):
         if pair.prompt.language == "es":
             whole = [r.score for r in groups[pair.prompt.id].responses if r.response.finish_reason == "stop"]
             assert pair.chosen.score == max(whole)
+
+
+def test_a_policy_behind_a_server_judges_itself_with_its_weights(tmp_path: Path):
+    template = tmp_path / "template.txt"
+    template.write_text("{response} {instruction}", encoding="utf-8")  # ours is longer than a tiny model takes
+    with chat_server() as server:
+        judge = {"max_new_tokens": 4, "template": str(template)}
+        reward = {"kind": "judge", "view": "multilingual", "judge": judge}
+        recipe = make_recipe(tmp_path, iterations=1, reward=reward)
+        recipe["sample"] |= {"engine": "openai", "openai": {"base_url": server.base_url, "model": "some-policy"}}
+        with pytest.raises(ValueError, match="no pairs to train on"):  # a random model says no score
+            go(recipe)
+        asked = len(server.requests)
+    here = RunDir(tmp_path / "run").iteration(1)
+    failures = made(here, "rate").counts["failures"]
+    assert sum(failures.values()) == made(here, "sample").counts["languages"]["en"]["responses"] * 2 == 48
+    assert failures.get("too-long", 0) < 48
+    assert asked == 12  # for samples alone
+
+
+def test_a_translate_stage_that_was_cut_asks_for_no_text_again(tmp_path: Path):
+    seen: Counter[str] = Counter()
+    broken = True
+
+    def until_it_breaks(request: Request, before: int) -> Reply:
+        asked = request["messages"][0]["content"]
+        if broken and len(seen) >= 5:
+            return Reply(status=500, body={"error": "broken"})
+        seen[asked] += 1
+        return translating(request, before)
+
+    with chat_server(until_it_breaks) as server:
+        section = translator(server) | {"request_attempts": 1, "concurrency": 1}
+        recipe = make_recipe(tmp_path, iterations=1, reward={"view": "translated"}, translator=section)
+        with pytest.raises((ValueError, OSError)):
+            go(recipe)
+        assert len(seen) == 5
+        broken = False
+        here = go(recipe).iteration(1)
+    assert set(seen.values()) == {1}
+    assert not here.stage("translate").answers.exists()
+    assert made(here, "translate").counts["languages"]["es"]["responses"] == 24

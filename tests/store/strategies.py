@@ -8,6 +8,7 @@ from crossward.core.records import (
     FinishReason,
     PreferencePair,
     Prompt,
+    RatedBy,
     RatedPrompt,
     RatedResponse,
     Response,
@@ -16,7 +17,6 @@ from crossward.core.records import (
     ScoredResponse,
     Skipped,
     SkipReason,
-    Source,
     View,
 )
 
@@ -61,7 +61,7 @@ SCORED = st.builds(
 RATED = st.builds(
     RatedPrompt,
     prompt=prompts(),
-    rated_by=st.sampled_from(get_args(Source)),
+    rated_by=st.sampled_from(get_args(RatedBy)),
     judged_under=TEXT,
     responses=st.lists(RATED_RESPONSES, max_size=4).map(tuple),
 )

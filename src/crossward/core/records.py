@@ -9,7 +9,7 @@ from typing import Literal
 
 FinishReason = Literal["stop", "length"]
 View = Literal["crosslingual", "multilingual", "translated"]
-Source = Literal["ensemble", "reward-model", "judge", "translation-likelihood", "given", "direction"]
+RatedBy = Literal["ensemble", "reward-model", "judge", "translation-likelihood", "given", "direction"]
 SkipReason = Literal[
     "empty",
     "truncated",
@@ -168,7 +168,7 @@ class RatedPrompt:
     """A group whose responses were all rated by one source, under `judged_under` where the source reads it."""
 
     prompt: Prompt
-    rated_by: Source
+    rated_by: RatedBy
     judged_under: str
     responses: tuple[RatedResponse, ...]
 

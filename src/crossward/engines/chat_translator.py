@@ -51,7 +51,7 @@ class ChatTranslator:
         """Each text in another language, or why not, in their order. Raises ValueError where the server is gone."""
         requests = [self._template.render(text, source=source, target=target) for text in texts]
         prompts = {
-            request: Prompt(id=_name(text), language=target, instruction=request, english_instruction="")
+            request: Prompt(id=_name(text), language=target, instruction=request, english_instruction=request)
             for text, request in zip(texts, requests, strict=True)
             if self._fits(request)
         }

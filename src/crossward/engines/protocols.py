@@ -235,7 +235,7 @@ class Judge(Protocol):
         ...
 
 
-Method = Literal["dpo", "kto", "simpo", "orpo"]
+AlignMethod = Literal["dpo", "kto", "simpo", "orpo"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,7 +245,7 @@ class Alignment:
     `gamma` is SimPO's margin; the weights are KTO's λ_D and λ_U. `training.batch_size` counts pairs, for KTO answers.
     """
 
-    method: Method
+    method: AlignMethod
     training: Training
     gamma: float = 0.0
     desirable_weight: float = 1.0

@@ -15,14 +15,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from safetensors import SafetensorError
 from transformers import GenerationConfig, PreTrainedModel
-from transformers.trainer_callback import PrinterCallback
+from transformers import Trainer as BaseTrainer
+from transformers.trainer_callback import PrinterCallback, TrainerCallback
 from trl import DPOConfig
 
 from crossward.engines.logprobs import share_prompts
@@ -32,6 +33,7 @@ from crossward.engines.tokens import ChatTokens
 from crossward.engines.trl_callbacks import Journal, SaveByTheClock, Steps
 from crossward.engines.trl_pairs import PairTrainer, accept_packs, pair_collator
 
+OnPairs = TypeVar("OnPairs", bound=PairTrainer)
 SAVE_SECONDS = 600.0  # how much training a killed run loses at most
 
 
@@ -68,47 +70,67 @@ class TrlTrainer:
                 f"none of {len(rows)} pairs fits into max_length {training.max_length} tokens: raise train.max_length"
             )
         work = output.with_name(output.name + ".work")
-        with full_disk_as_oserror(output.parent):
-            trainer = self._trainer(kept, training, work, metrics)
-            trainer.add_callback(Steps(advance))
-            trainer.train(resume_from_checkpoint=last_checkpoint(work))
-            self._save(trainer.model, training, output)
-        shutil.rmtree(work, ignore_errors=True)
-        logged = trainer.state.log_history[-2].items()  # the very last entry sums the training up
-        last = {key: float(value) for key, value in logged if isinstance(value, int | float)}
+        trainer = self._trainer(kept, training, work, metrics)
+        last = self._finish(trainer, training, output=output, work=work, advance=advance)
         return {
             **last,
             "pairs": len(kept),
             "dropped_too_long": len(rows) - len(kept),
-            "steps": trainer.state.global_step,
             "seconds": round(time.monotonic() - started, 3),
         }
 
     def _trainer(self, rows: list[dict[str, Any]], training: Training, work: Path, metrics: Path) -> PairTrainer:
-        torch.manual_seed(training.seed)  # a new adapter's weights are drawn before TRL sets its own seed
-        model = trainable_model(self._spec, training.lora)
-        base = cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
+        trainer = self._pair_trainer(PairTrainer, rows, training, work, metrics)
+        trainer.nll_over_tokens = training.nll_normalisation == "tokens"
+        return trainer
+
+    def _pair_trainer(
+        self, kind: type[OnPairs], rows: list[dict[str, Any]], training: Training, work: Path, metrics: Path
+    ) -> OnPairs:
+        """A trainer of pairs, on packs where the model takes them."""
+        model, base, device = self._model(training)
         packs = share_prompts(base, training=True) is None
-        device = resolve_device(self._spec.device)
-        if device.type == "cuda" and (device.index or 0) > 0:
-            raise ValueError(f"training runs on the first visible GPU, got {device}: set CUDA_VISIBLE_DEVICES instead")
-        trainer = PairTrainer(
+        trainer = kind(
             model=model,
             args=dpo_arguments(training, len(rows), work, device, bf16=self._spec.dtype == "bfloat16"),
             train_dataset=Dataset.from_list(rows),
             # TRL sets pad tokens on what it is given; the checkpoint keeps the tokenizer that it came with.
             processing_class=copy.deepcopy(self._tokens.tokenizer),
             data_collator=pair_collator if packs else None,
-            callbacks=[Journal(metrics), SaveByTheClock(self._save_seconds)],
+            callbacks=self._callbacks(metrics),
         )
         if packs:
             accept_packs(base)
         trainer.remove_callback(PrinterCallback)  # the journal keeps every step; nothing is talked into the terminal
         trainer.nll_weight = training.nll_weight
-        trainer.nll_over_tokens = training.nll_normalisation == "tokens"
-        if isinstance(model, PeftModel) and "ref" in model.peft_config:
-            model.delete_adapter("ref")  # TRL's copy of the adapter as reference; ours comes by value
+        forget_reference(model)
         return trainer
+
+    def _model(self, training: Training) -> tuple[PreTrainedModel | PeftModel, PreTrainedModel, torch.device]:
+        """What is trained, the model under its adapter, and where."""
+        torch.manual_seed(training.seed)  # a new adapter's weights are drawn before TRL sets its own seed
+        model = _trainable(self._spec, training.lora)
+        base = cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
+        device = resolve_device(self._spec.device)
+        if device.type == "cuda" and (device.index or 0) > 0:
+            raise ValueError(f"training runs on the first visible GPU, got {device}: set CUDA_VISIBLE_DEVICES instead")
+        return model, base, device
+
+    def _callbacks(self, metrics: Path) -> list[TrainerCallback]:
+        return [Journal(metrics), SaveByTheClock(self._save_seconds)]
+
+    def _finish(
+        self, trainer: BaseTrainer, training: Training, *, output: Path, work: Path, advance: Advance
+    ) -> dict[str, float]:
+        """Train to the end, from the last state that was kept; save; returns the last step's values and the steps."""
+        with _full_disk_as_oserror(output.parent):
+            trainer.add_callback(Steps(advance))
+            trainer.train(resume_from_checkpoint=_last_checkpoint(work))
+            self._save(trainer.model, training, output)
+        shutil.rmtree(work, ignore_errors=True)
+        logged = trainer.state.log_history[-2].items()  # the very last entry sums the training up
+        last = {key: float(value) for key, value in logged if isinstance(value, int | float)}
+        return last | {"steps": trainer.state.global_step}
 
     def _save(self, model: Any, training: Training, output: Path) -> None:
         """Weights as safetensors, tokenizer and generation config as they came, under the final name in one step."""
@@ -123,8 +145,14 @@ class TrlTrainer:
         whole.replace(output)
 
 
+def forget_reference(model: PreTrainedModel | PeftModel) -> None:
+    """TRL copies an adapter as its reference; ours comes by value, or there is none."""
+    if isinstance(model, PeftModel) and "ref" in model.peft_config:
+        model.delete_adapter("ref")
+
+
 @contextmanager
-def full_disk_as_oserror(folder: Path) -> Iterator[None]:
+def _full_disk_as_oserror(folder: Path) -> Iterator[None]:
     """safetensors and torch.save tell of a full disk in errors of their own: say it as the operating system does."""
     try:
         yield
@@ -157,7 +185,7 @@ def _rows(pairs: Sequence[TrainingPair], tokens: ChatTokens) -> list[dict[str, A
     return rows
 
 
-def trainable_model(spec: ModelSpec, lora: Lora | None) -> PreTrainedModel | PeftModel:
+def _trainable(spec: ModelSpec, lora: Lora | None) -> PreTrainedModel | PeftModel:
     """The model to train. Full fine-tuning holds its weights in float32 whatever the dtype of sampling and scoring:
 
     at a learning rate of 5e-7 an update of a bfloat16 weight is smaller than its last bit, and is lost.
@@ -217,7 +245,7 @@ def dpo_arguments(training: Training, n_pairs: int, work: Path, device: torch.de
     )
 
 
-def last_checkpoint(work: Path) -> str | None:
+def _last_checkpoint(work: Path) -> str | None:
     """The newest whole state of a training that was cut; trainer_state.json is what the Trainer writes last."""
     whole = [path.parent for path in work.glob("checkpoint-*/trainer_state.json") if _is_json(path)]
     return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None

@@ -28,7 +28,8 @@ from crossward.pipeline.choose import endpoint_sampler, local_sampler, local_sco
 from crossward.pipeline.given import NOTHING_GIVEN, Given
 from crossward.pipeline.judges import JudgeSettings, read_template
 from crossward.pipeline.progress import Progress
-from crossward.sections import Decoding
+from crossward.reward_sections import RatingJudge, TranslatorSection
+from crossward.sections import Decoding, Judge
 
 Prompts = Mapping[str, Sequence[Prompt]]
 OpenScorer = Callable[[], Scorer]
@@ -67,6 +68,11 @@ class Engines:
             revision=revision,
             trust_remote_code=self.config.models.trust_remote_code,
         )
+
+    @property
+    def vllm_options(self) -> VllmOptions:
+        """What vLLM may take."""
+        return vllm_options(self.config)
 
     def policy(self) -> Model:
         return self.model(self.config.models.policy, self.config.models.policy_revision)
@@ -148,12 +154,10 @@ class Engines:
         self, model: Model, stage: Literal["sample", "evaluate"], *, answers: Path | None = None, progress: Progress
     ) -> Sampler:
         """The sampler of a stage; `answers`: where a server's are kept until the stage has them."""
-        section, runtime = self.config.sample, self.config.runtime
-        if section.openai is not None and stage == "sample":
+        if self.config.sample.openai is not None and stage == "sample":
             return endpoint_sampler(self._endpoint(), model.spec, answers=answers, progress=progress)
-        engine = self.sample_engine(stage)["engine"]
-        options = VllmOptions(**runtime.vllm.model_dump(), threads=runtime.threads)
-        return local_sampler(engine, model.spec, self.tokens(model), batch_rows=runtime.sample_rows, options=options)
+        engine, rows = self.sample_engine(stage)["engine"], self.config.runtime.sample_rows
+        return local_sampler(engine, model.spec, self.tokens(model), batch_rows=rows, options=self.vllm_options)
 
     def scorer(self, model: Model) -> Scorer:
         """A scorer of the given model, with the published code's quirks where the recipe asks for them."""
@@ -161,10 +165,8 @@ class Engines:
 
         match self.config.compatibility:
             case "none":
-                runtime = self.config.runtime
-                options = VllmOptions(**runtime.vllm.model_dump(), threads=runtime.threads)
-                engine, tokens = self.config.score.engine, self.tokens(model)
-                return local_scorer(engine, model.spec, tokens, batch_tokens=runtime.score_tokens, options=options)
+                engine, tokens, at_once = self.config.score.engine, self.tokens(model), self.config.runtime.score_tokens
+                return local_scorer(engine, model.spec, tokens, batch_tokens=at_once, options=self.vllm_options)
             case "published":
                 return PublishedScorer(model.spec, self.tokens(model))
 
@@ -197,7 +199,7 @@ class Engines:
             case "lingua":
                 return LinguaIdentifier(tuple(sorted({*languages, "en"})))
             case "given":
-                return self.given.identifier()
+                return self.given.require_identifier()()
 
 
 def sampling_of(decoding: Decoding, seed: int) -> Sampling:
@@ -255,25 +257,37 @@ def training_of(config: Config, seed: int) -> Training:
     )
 
 
+def vllm_options(config: Config) -> VllmOptions:
+    """What vLLM may take."""
+    return VllmOptions(**config.runtime.vllm.model_dump(), threads=config.runtime.threads)
+
+
+def server_of(
+    section: Judge | RatingJudge | TranslatorSection, *, attempts: int, first_pause_s: float = 1.0
+) -> Endpoint | None:
+    """The server that a section names; None where it names none."""
+    if section.base_url is None or section.model is None:
+        return None
+    return Endpoint(
+        base_url=section.base_url,
+        model=section.model,
+        api_key_env=section.api_key_env,
+        concurrency=section.concurrency,
+        timeout_s=section.timeout_s,
+        attempts=attempts,
+        first_pause_s=first_pause_s,
+    )
+
+
 def judge_settings(config: Config) -> JudgeSettings:
     """The judge that a recipe names. Raises ValueError where its key or its template is not there."""
     section = config.evaluate.judge
     assert section is not None
-    endpoint = checkpoint = None
-    if section.base_url is not None and section.model is not None:
-        endpoint = Endpoint(
-            base_url=section.base_url,
-            model=section.model,
-            api_key_env=section.api_key_env,
-            concurrency=section.concurrency,
-            timeout_s=section.timeout_s,
-            attempts=section.attempts,
-            first_pause_s=0.5,
-        )
+    checkpoint = None
     if section.checkpoint is not None:
         checkpoint = ModelSpec(path=section.checkpoint, dtype=section.dtype, device=config.runtime.device)
     settings = JudgeSettings(
-        endpoint=endpoint,
+        endpoint=server_of(section, attempts=section.attempts, first_pause_s=0.5),
         checkpoint=checkpoint,
         template=None if section.template is None else Path(section.template),
         order=section.order,
@@ -284,7 +298,7 @@ def judge_settings(config: Config) -> JudgeSettings:
             max_cost=section.max_cost,
             max_tokens=section.max_tokens,
         ),
-        vllm=VllmOptions(**config.runtime.vllm.model_dump(), threads=config.runtime.threads),
+        vllm=vllm_options(config),
     )
     read_template(settings.template)
     return settings

@@ -248,4 +248,7 @@ def _do(piece: _Piece) -> None:
 
 def _cores() -> int:
     """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not of this operating system
+        return os.cpu_count() or 1

@@ -18,23 +18,23 @@ class Given:
     rater_identity: str = ""
     open_identifier: Callable[[], LanguageIdentifier] | None = None
 
-    def rater(self) -> Rater:
-        """The rater. Raises ValueError where none was handed over."""
+    def require_rater(self) -> Callable[[], Rater]:
+        """What opens the rater. Raises ValueError where none was handed over."""
         if self.open_rater is None:
             raise ValueError(
                 "reward.kind is 'given', but nothing was given: call crossward.pipeline.iterate.run with given=Given("
                 "open_rater=...), or name another reward.kind"
             )
-        return self.open_rater()
+        return self.open_rater
 
-    def identifier(self) -> LanguageIdentifier:
-        """The language identifier. Raises ValueError where none was handed over."""
+    def require_identifier(self) -> Callable[[], LanguageIdentifier]:
+        """What opens the language identifier. Raises ValueError where none was handed over."""
         if self.open_identifier is None:
             raise ValueError(
                 "pair.language_filter is 'given', but nothing was given: call crossward.pipeline.iterate.run with "
                 "given=Given(open_identifier=...), or set pair.language_filter to lingua or none"
             )
-        return self.open_identifier()
+        return self.open_identifier
 
 
 NOTHING_GIVEN = Given()

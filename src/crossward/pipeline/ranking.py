@@ -75,6 +75,8 @@ def require_ranking(engines: Engines, policy: Model) -> dict[str, str]:
     """Who judges and who translates, in words; raises ValueError where something that they need is not there."""
     config, reward = engines.config, engines.config.reward
     found = {"reward": require_rater(engines)}
+    if config.pair.language_filter == "given":
+        engines.given.require_identifier()
     for prompt_language in config.languages if "crosslingual" in reward.scored_views else ():
         if prompt_language != "en" and reward.steering.place != "none":
             steering_of(engines).text(prompt_language)
@@ -98,7 +100,7 @@ def translate_responses(
         here.stage("translate-from-english" if from_english else "translate"),
         here.stage("sample"),
         from_english=from_english,
-        open_translator=lambda: recipe_translator(engines, policy, progress),
+        open_translator=lambda kept: recipe_translator(engines, policy, kept, progress),
         open_identifier=lambda: engines.identifier(engines.config.languages),
         attempts=section.attempts,
         checks=section.checks,
@@ -170,7 +172,7 @@ def _rated(
         steering=steering,
         translated=here.stage("translate") if translated is not None else None,
         open_rater=lambda: open_rater(engines, policy, answers=here.stage("rate").answers, progress=progress),
-        settings={"steering": asdict(steering), **rater_settings(engines)},
+        settings=({"steering": asdict(steering)} if reward.view == "crosslingual" else {}) | rater_settings(engines),
         inputs=inputs,
         progress=progress,
     )

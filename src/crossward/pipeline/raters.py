@@ -6,12 +6,12 @@ Engines are imported late. What a rater's ratings depend on (its identity and se
 from pathlib import Path
 from typing import Any
 
+from crossward.core.rating import Template
 from crossward.core.translation import TranslationTemplate
-from crossward.engines.endpoint import Endpoint
 from crossward.engines.models import base_spec, max_positions, model_fingerprint, read_config
-from crossward.engines.protocols import ModelSpec, Rater, Sampler, VllmOptions
+from crossward.engines.protocols import ModelSpec, Rater, Sampler
 from crossward.engines.tokens import load_tokens
-from crossward.pipeline.assemble import Engines, Model
+from crossward.pipeline.assemble import Engines, Model, server_of
 from crossward.pipeline.choose import endpoint_sampler, local_sampler, resolved
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.translators import read_translation_template
@@ -34,7 +34,7 @@ def open_rater(engines: Engines, policy: Model, *, answers: Path, progress: Prog
         case "translation-likelihood":
             return _translation_likelihood(engines, policy)
         case "given":
-            return engines.given.rater()
+            return engines.given.require_rater()()
         case "implicit":
             raise AssertionError("the implicit reward is scored, not rated")
 
@@ -48,10 +48,8 @@ def require_rater(engines: Engines) -> str:
             read_config(spec)
             return f"reward model {spec.path}"
         case "judge":
-            from crossward.engines.rating_judge import read_template as read_rating_template
-
             section = config.reward.judge
-            read_rating_template(None if section.template is None else Path(section.template))
+            _rating_template(engines)
             return f"judge {section.model or section.checkpoint or 'the policy itself'}, 0 to 5 points"
         case "translation-likelihood":
             _plain_template(engines)
@@ -62,8 +60,7 @@ def require_rater(engines: Engines) -> str:
                 )
             return f"likelihood of the English answers under {config.translator.model or 'the policy itself'}"
         case "given":
-            if engines.given.open_rater is None:
-                engines.given.rater()  # says what is missing
+            engines.given.require_rater()
             return f"given: {engines.given.rater_identity}"
         case "implicit":
             return "log π/π_ref"
@@ -90,14 +87,12 @@ def rater_identity(engines: Engines, policy: Model) -> str:
 
 def rater_settings(engines: Engines) -> dict[str, Any]:
     """What ratings depend on besides the models."""
-    from crossward.engines.rating_judge import read_template as read_rating_template
-
     section = engines.config.reward.judge
     match engines.config.reward.kind:
         case "judge":
-            template = read_rating_template(None if section.template is None else Path(section.template))
             return {
-                "template": content_hash(template.text),
+                "template": content_hash(_rating_template(engines).text),
+                "seed": engines.config.seed,
                 "draws": section.draws,
                 "temperature": section.temperature,
                 "max_new_tokens": section.max_new_tokens,
@@ -110,38 +105,38 @@ def rater_settings(engines: Engines) -> dict[str, Any]:
 
 def _judge(engines: Engines, policy: Model, answers: Path, progress: Progress) -> Rater:
     from crossward.engines.rating_judge import RatingJudge
-    from crossward.engines.rating_judge import read_template as read_rating_template
 
-    section, runtime = engines.config.reward.judge, engines.config.runtime
+    section = engines.config.reward.judge
+    server = server_of(section, attempts=section.attempts)
     spec = policy.spec if section.checkpoint is None else engines.model_spec(section.checkpoint)
+    tokens = None if server is not None else load_tokens(spec)
     sampler: Sampler
-    if section.base_url is not None and section.model is not None:
-        endpoint = Endpoint(
-            base_url=section.base_url,
-            model=section.model,
-            api_key_env=section.api_key_env,
-            concurrency=section.concurrency,
-            timeout_s=section.timeout_s,
-            attempts=section.attempts,
-        )
-        sampler = endpoint_sampler(endpoint, None, answers=answers, progress=progress)
-        tokens, limit = None, None
+    if server is not None:
+        sampler = endpoint_sampler(server, None, answers=answers, progress=progress)
+    elif section.checkpoint is None:
+        sampler = engines.sampler(policy, "evaluate", progress=progress)  # with its weights, whoever serves it
     else:
-        tokens, limit = load_tokens(spec), max_positions(read_config(base_spec(spec)))
-        options = VllmOptions(**runtime.vllm.model_dump(), threads=runtime.threads)
-        engine = resolved(engines.config.sample.engine if section.checkpoint is None else "auto", spec)
-        sampler = local_sampler(engine, spec, tokens, batch_rows=runtime.sample_rows, options=options)
+        assert tokens is not None
+        engine, rows = resolved("auto", spec), engines.config.runtime.sample_rows
+        sampler = local_sampler(engine, spec, tokens, batch_rows=rows, options=engines.vllm_options)
     return RatingJudge(
         sampler,
-        read_rating_template(None if section.template is None else Path(section.template)),
+        _rating_template(engines),
         name=section.model or spec.path,
         draws=section.draws,
         temperature=section.temperature,
         max_new_tokens=section.max_new_tokens,
         seed=engines.config.seed,
         tokens=tokens,
-        limit=limit,
+        limit=None if server is not None else max_positions(read_config(base_spec(spec))),
     )
+
+
+def _rating_template(engines: Engines) -> Template:
+    from crossward.engines.rating_judge import read_template
+
+    template = engines.config.reward.judge.template
+    return read_template(None if template is None else Path(template))
 
 
 def _translation_likelihood(engines: Engines, policy: Model) -> Rater:

@@ -4,7 +4,6 @@ What it leaves is what pairs are made from, as the score stage's scores are. A r
 out of its group and counted by reason.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -12,12 +11,12 @@ from typing import Any
 
 from crossward.core.ensembles import ensemble
 from crossward.core.instructions import Steering
-from crossward.core.records import RatedPrompt, RatedResponse, SampledPrompt, Source, View
+from crossward.core.records import RatedBy, RatedPrompt, RatedResponse, SampledPrompt, View
 from crossward.engines.protocols import Advance, Rater, ToRate
 from crossward.pipeline.counts import Mean
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.run_stage import Inputs, Made, run_stage
-from crossward.pipeline.stage_files import stream_sampled, stream_translated
+from crossward.pipeline.stage_files import stream_ranked, stream_sampled, stream_translated
 from crossward.pipeline.streams import to_judge, windows
 from crossward.store import tables
 from crossward.store.manifest import StageManifest
@@ -48,7 +47,7 @@ def rate(
     stage: StageDir,
     sampled: StageDir,
     *,
-    source: Source,
+    source: RatedBy,
     view: View,
     steering: Steering,
     translated: StageDir | None,
@@ -91,7 +90,7 @@ def _say(what: str, reasons: Mapping[str, int], progress: Progress) -> None:
 
 def _rated(
     shard: Path,
-    source: Source,
+    source: RatedBy,
     view: View,
     steering: Steering,
     translations: Iterator[SampledPrompt] | None,
@@ -136,11 +135,9 @@ def _counts(stage: StageDir) -> dict[str, Any]:
     """Prompts, rated responses, and the mean rating of each language."""
     found: dict[str, Any] = {}
     for language in stage.languages():
-        tally, mean = Counter[str](), Mean()
-        for code, _, path in stage.shards():
-            if code == language:
-                for group in tables.stream_rated(path):
-                    tally.update(prompts=1, responses=len(group.responses))
-                    mean.add(*(response.rating for response in group.responses))
-        found[language] = {**tally, "mean_rating": mean.value}
+        prompts, responses, mean = 0, 0, Mean()
+        for group in stream_ranked(stage, language):
+            prompts, responses = prompts + 1, responses + len(group.responses)
+            mean.add(*(response.score for response in group.responses))
+        found[language] = {"prompts": prompts, "responses": responses, "mean_rating": mean.value}
     return found

@@ -5,37 +5,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from crossward.engines.endpoint import Endpoint
 from crossward.engines.models import model_fingerprint
-from crossward.engines.protocols import ModelSpec, Translator, VllmOptions
-from crossward.pipeline.assemble import Engines, Model
+from crossward.engines.protocols import KeptRows, ModelSpec, Translator
+from crossward.pipeline.assemble import Engines, Model, server_of
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.translators import TranslatorSettings, opened_translator, read_translation_template
 
 
-def recipe_translator(engines: Engines, policy: Model, progress: Progress) -> AbstractContextManager[Translator]:
-    """The translator of a recipe, to be opened with `with`."""
-    return opened_translator(translator_settings(engines, policy.spec), progress=progress)
+def recipe_translator(
+    engines: Engines, policy: Model, kept: KeptRows, progress: Progress
+) -> AbstractContextManager[Translator]:
+    """The translator of a recipe, to be opened with `with`; what a server says is in `kept` at once."""
+    return opened_translator(translator_settings(engines, policy.spec), kept=kept, progress=progress)
 
 
 def translator_settings(engines: Engines, policy: ModelSpec) -> TranslatorSettings:
     """Who translates. Raises ValueError where what is named does not go together."""
-    section, runtime = engines.config.translator, engines.config.runtime
-    endpoint = None
-    if section.engine == "openai":
-        assert section.base_url is not None
-        assert section.model is not None
-        endpoint = Endpoint(
-            base_url=section.base_url,
-            model=section.model,
-            api_key_env=section.api_key_env,
-            concurrency=section.concurrency,
-            timeout_s=section.timeout_s,
-            attempts=section.request_attempts,
-        )
+    section = engines.config.translator
+    endpoint = server_of(section, attempts=section.request_attempts)
     model = policy if section.model is None else engines.model_spec(section.model)
     sampling = engines.config.sample.engine
-    own = "auto" if sampling == "openai" else sampling  # the policy translates with what samples from it
+    own = "auto" if sampling == "openai" else sampling  # its weights translate, whoever serves it while it samples
     return TranslatorSettings(
         engine=own if section.engine == "policy" else section.engine,
         model=None if endpoint is not None else model,
@@ -45,8 +35,8 @@ def translator_settings(engines: Engines, policy: ModelSpec) -> TranslatorSettin
         max_new_tokens=section.max_new_tokens,
         attempts=section.attempts,
         seed=engines.config.seed,
-        batch_rows=runtime.sample_rows,
-        vllm=VllmOptions(**runtime.vllm.model_dump(), threads=runtime.threads),
+        batch_rows=engines.config.runtime.sample_rows,
+        vllm=engines.vllm_options,
     )
 
 

@@ -1,4 +1,4 @@
-"""The five stages: each reads the shards of the stage before, writes its own, and resumes where it was cut.
+"""Sample, score, pair, evaluate: each reads the shards of the stage before, writes its own, resumes where it was cut.
 
 A stage opens its engines only when a shard is missing, and writes stage.json last. Nothing here decides anything: the
 maths is in core, the models are in engines, the files in store, the order in iterate.py.

@@ -11,12 +11,13 @@ from typing import Any
 
 from crossward.core.records import Response, SampledPrompt
 from crossward.core.translation import Translation
-from crossward.engines.protocols import LanguageIdentifier, Translator
+from crossward.engines.protocols import KeptRows, LanguageIdentifier, Translator
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.run_stage import Inputs, Made, run_stage
 from crossward.pipeline.stage_files import stream_sampled
 from crossward.pipeline.translating import translate_texts
 from crossward.store import tables
+from crossward.store.keyed_lines import KeyedLines
 from crossward.store.manifest import StageManifest
 from crossward.store.run_dir import StageDir
 
@@ -26,7 +27,7 @@ def translate(
     sampled: StageDir,
     *,
     from_english: bool = False,
-    open_translator: Callable[[], AbstractContextManager[Translator]],
+    open_translator: Callable[[KeptRows], AbstractContextManager[Translator]],
     open_identifier: Callable[[], LanguageIdentifier | None],
     attempts: int,
     checks: bool,
@@ -36,6 +37,7 @@ def translate(
 ) -> StageManifest:
     """Translate what is missing: every prompt's own responses into English, or its twin's `from_english`.
 
+    A stage that was cut asks for no text again that was translated: they are kept in `stage.answers` until it is done.
     Languages whose every translation failed are told: nothing can be judged there.
     """
 
@@ -48,7 +50,11 @@ def translate(
             total = sum(tables.count_responses(path) for _, _, path in missing)
             twins = {group.prompt.id: group.responses for group in stream_sampled(sampled, "en") if from_english}
             identifier = open_identifier() if checks else None
-            with open_translator() as translator, progress.task(f"{stage.title}: texts", total) as advance:
+            with (
+                KeyedLines(stage.answers) as kept,
+                open_translator(kept) as translator,
+                progress.task(f"{stage.title}: texts", total) as advance,
+            ):
                 for language, path, shard in missing:
                     groups = tables.read_sampled(shard)
                     asked = [twins[group.prompt.id] if from_english else group.responses for group in groups]
@@ -61,6 +67,7 @@ def translate(
                             attempts=attempts,
                             identifier=identifier,
                             checks=checks,
+                            kept=kept,
                             advance=advance,
                         )
                     )
@@ -69,6 +76,7 @@ def translate(
                         translation.problem for row in said for translation in row if translation.problem is not None
                     )
                     tables.write_sampled(path, map(_as_group, groups, said))
+        stage.answers.unlink(missing_ok=True)
         counts = {language: _counts(stage, language) for language in sampled.languages() if language != "en"}
         for language, found in counts.items():
             found["problems"] = dict(problems.get(language, {}))
@@ -87,10 +95,5 @@ def _as_group(group: SampledPrompt, said: Sequence[Translation]) -> SampledPromp
 
 
 def _counts(stage: StageDir, language: str) -> dict[str, Any]:
-    n, translated = 0, 0
-    for code, _, path in stage.shards():
-        if code == language:
-            for group in tables.stream_sampled(path):
-                n += len(group.responses)
-                translated += sum(bool(response.text) for response in group.responses)
-    return {"responses": n, "translated": translated}
+    said = [bool(response.text) for group in stream_sampled(stage, language) for response in group.responses]
+    return {"responses": len(said), "translated": sum(said)}

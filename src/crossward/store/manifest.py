@@ -38,6 +38,11 @@ class StageManifest:
         """One hash over the bytes of everything the stage made; what the next stage takes as its input."""
         return content_hash({"stage": self.stage, "shards": self.shards})
 
+    @property
+    def by_language(self) -> list[tuple[str, dict[str, Any]]]:
+        """The counts of each language, in order."""
+        return sorted(self.counts["languages"].items())
+
 
 def begin(stage_dir: StageDir, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> None:
     """Open a stage: write its inputs, or check that it was opened with these. Call before the first shard is written.

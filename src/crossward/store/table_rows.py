@@ -13,6 +13,7 @@ from crossward.core.records import (
     PreferencePair,
     Prompt,
     RankedResponse,
+    RatedBy,
     RatedPrompt,
     RatedResponse,
     Response,
@@ -21,7 +22,6 @@ from crossward.core.records import (
     ScoredResponse,
     Skipped,
     SkipReason,
-    Source,
     View,
 )
 
@@ -211,7 +211,7 @@ def rated_row(group: RatedPrompt) -> Row:
 def rated_of(row: Row) -> RatedPrompt:
     return RatedPrompt(
         prompt=_prompt(row),
-        rated_by=_one_of(Source, row, "rated_by"),
+        rated_by=_one_of(RatedBy, row, "rated_by"),
         judged_under=row["judged_under"],
         responses=tuple(_rated_response(item) for item in row["responses"]),
     )

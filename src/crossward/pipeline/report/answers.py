@@ -26,7 +26,7 @@ def answers_section(done: Evaluated) -> str:
     """Tables of all policies; empty where none has answered."""
     if not done:
         return ""
-    measured = [(policy, language, counts) for policy, found in done for language, counts in _languages(found)]
+    measured = [(policy, language, counts) for policy, found in done for language, counts in found.by_language]
     parts = ["## Answers to held-out prompts"]
     for names in _TABLES:
         header = ["policy", "language", "answers", *(_NAMES.get(name, name) for name in names)]
@@ -58,7 +58,3 @@ def _mean(counts: dict[str, Any], name: str) -> str | None:
         return None
     shown = f"{cell(found['estimate'])} [{cell(found['low'])}, {cell(found['high'])}]"
     return shown if found["n_answers"] == counts["answers"] else f"{shown} of {found['n_answers']}"
-
-
-def _languages(found: StageManifest) -> list[tuple[str, dict[str, Any]]]:
-    return sorted(found.counts["languages"].items())

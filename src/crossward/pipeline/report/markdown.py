@@ -70,7 +70,7 @@ def _iteration(directory: RunDir, t: int, config: Config) -> str:
                 "mean log-ratio",
                 "mean spread",
             ],
-            [_response_row(language, counts, scored) for language, counts in _languages(sampled)],
+            [_response_row(language, counts, scored) for language, counts in sampled.by_language],
         )
     )
     parts.append("Log-ratios and spread (best minus worst of a prompt) are in nats.")
@@ -91,7 +91,7 @@ def _iteration(directory: RunDir, t: int, config: Config) -> str:
             "skipped prompts",
             "removed responses",
         ]
-        parts.append(table(header, [_pair_row(language, counts) for language, counts in _languages(paired)]))
+        parts.append(table(header, [_pair_row(language, counts) for language, counts in paired.by_language]))
         unit = "tokens" if paired.settings.get("length_unit") == "tokens" else "characters"
         parts.append(f"Length gap: chosen minus rejected, mean over the prompts that α was found on, in {unit}.")
     if (trained := _done(here.stage("train"))) is not None:
@@ -164,7 +164,3 @@ def _provenance(directory: RunDir) -> str:
 
 def _done(stage: StageDir) -> StageManifest | None:
     return manifest.read(stage)
-
-
-def _languages(found: StageManifest) -> list[tuple[str, dict[str, Any]]]:
-    return sorted(found.counts["languages"].items())

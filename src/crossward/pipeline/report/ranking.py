@@ -1,7 +1,5 @@
 """The report's words on what responses were ranked by, where it was not one log-ratio: translations and ratings."""
 
-from typing import Any
-
 from crossward.config import Config
 from crossward.pipeline.report.tables import cell, table
 from crossward.store.manifest import StageManifest
@@ -24,7 +22,7 @@ def translation_table(translated: StageManifest) -> str:
     """Responses and their translations by language, failures with their reasons."""
     rows = [
         [language, counts["responses"], counts["translated"], cell(counts["problems"])]
-        for language, counts in _languages(translated)
+        for language, counts in translated.by_language
     ]
     return table(["translated from", "responses", "translations", "without, by reason"], rows)
 
@@ -33,12 +31,8 @@ def rating_table(rated: StageManifest) -> str:
     """Rated responses by language, and what could not be rated."""
     rows = [
         [language, counts.get("prompts", 0), counts.get("responses", 0), counts["mean_rating"]]
-        for language, counts in _languages(rated)
+        for language, counts in rated.by_language
     ]
     made = table(["rated", "prompts", "responses", "mean rating"], rows)
     reasons = {key: rated.counts[key] for key in ("failures", "left_out") if rated.counts.get(key)}
     return made + "".join(f"\n\n{name.replace('_', ' ')}: {cell(found)}." for name, found in reasons.items())
-
-
-def _languages(found: StageManifest) -> list[tuple[str, dict[str, Any]]]:
-    return sorted(found.counts["languages"].items())
