@@ -19,7 +19,16 @@ ROOMS = {
     "sections": {"core"},
     "experiment_config": {"core", "sections", "yaml_keys"},
     "experiment_cells": {"config", "experiment_config", "yaml_keys"},
-    "pipeline": {"core", "engines", "store", "config", "sections", "experiment_config", "experiment_cells"},
+    "pipeline": {
+        "core",
+        "engines",
+        "store",
+        "config",
+        "sections",
+        "reward_sections",
+        "experiment_config",
+        "experiment_cells",
+    },
     "tinyworld": {"core", "engines", "store", "config", "pipeline", "console", "experiment_config"},
     "console": {"engines"},
     "cli": {
