@@ -72,6 +72,18 @@ def test_prompts_name_a_source_per_language():
         ({"method": "lidr"}, r"lidr compares greedy answers: set sample.n to 1 and sample.temperature to 0"),
         ({"translator": {"engine": "openai", "model": "m"}}, r"'openai' and translator.base_url go together"),
         ({"translator": {"model": "m"}}, r"translator.engine 'policy' and translator.model do not go together"),
+        ({"pair": {"min_characters": 9, "max_characters": 3}}, r"max_characters must be min_characters \(9\) or more"),
+        (
+            {
+                "iterations": 1,
+                "sample": {
+                    "engine": "openai",
+                    "openai": {"base_url": "http://x/v1", "model": "m"},
+                    "repetition_penalty": 1.1,
+                },
+            },
+            r"repetition_penalty is not in OpenAI's protocol",
+        ),
         ({"train": {"replay": {"path": "x", "share": 1}}}, r"train.replay.share: .*less than 1"),
         ({"pair": {"min_margin": -1}}, r"pair.min_margin: expected a number of nats, 0 or more, or 'auto' .*got -1"),
         ({"pair": {"min_margin": "car"}}, r"pair.min_margin: expected a number of nats.*got 'car'"),

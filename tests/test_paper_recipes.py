@@ -3,15 +3,20 @@
 The GPU-hours and dollars in its comments are those of the formula in docs/paper.md, computed here from the recipes.
 """
 
+import os
 import re
+import subprocess
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
+from typer.core import TyperGroup
 
+from crossward.cli import app
 from crossward.config import Config, load
 from crossward.experiment_cells import cell_runs
 from crossward.experiment_config import read_experiment
@@ -20,6 +25,7 @@ from crossward.store.run_dir import RunDir, safe_name
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes" / "paper").glob("*.yaml"))
+SCRIPTS = sorted((ROOT / "recipes" / "paper").glob("*.sh"))
 DOC = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
 BASE = "table-2-dpo"
 
@@ -50,9 +56,9 @@ def configs_of(path: Path) -> list[Config]:
     return [run.config for run in cell_runs(experiment, root=Path(experiment.experiment))]
 
 
-def head_of(path: Path) -> str:
-    """The comments at the head, as one line."""
-    lines = path.read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+def head_of(path: Path, *, first: int = 0) -> str:
+    """The comments at the head, from line `first` on, as one line."""
+    lines = path.read_text(encoding="utf-8").split("\nset -eu")[0].split("\n\n")[0].splitlines()[first:]
     assert all(line.startswith("# ") for line in lines), path.name
     return " ".join(line.removeprefix("# ").strip() for line in lines)
 
@@ -114,8 +120,43 @@ def test_a_file_that_names_another_names_one_that_is_there(path: Path):
 
 
 def test_the_doc_links_every_file():
-    linked = set(re.findall(r"\]\(\.\./recipes/paper/([\w-]+\.yaml)\)", DOC))
-    assert linked == {path.name for path in RECIPES}
+    linked = set(re.findall(r"\]\(\.\./recipes/paper/([\w-]+\.\w+)\)", DOC))
+    assert linked == {path.name for path in (*RECIPES, *SCRIPTS)}
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_a_table_that_is_no_recipe_is_a_script_of_valid_commands_over_the_same_policies(path: Path, tmp_path: Path):
+    """Run with a `crossward` that writes down what it is called with; the real one then reads that."""
+    calls = tmp_path / "calls"
+    stand_in = tmp_path / "crossward"
+    stand_in.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" END >> {calls}\n')
+    stand_in.chmod(0o755)
+    subprocess.run(
+        ["bash", str(path), "--dtype", "float32"],
+        check=True,
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )
+    main_run = load(ROOT / "recipes" / "paper" / f"{BASE}.yaml")
+    checkpoints = [f"{main_run.run}/iteration-{t}/train/checkpoint" for t in (1, 2)]
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    asked: list[str] = []
+    for call in calls.read_text(encoding="utf-8").split("\nEND\n")[:-1]:
+        verb, *arguments = call.split("\n")
+        options = group.commands[verb].make_context(verb, arguments).params
+        assert (tuple(options["language"]), options["dtype"]) == (main_run.languages, "float32")
+        asked.append(options["policy"] if verb == "mt-bench" else options["model"])
+    assert asked == [main_run.models.policy, *checkpoints]
+    head = head_of(path, first=1)
+    for part in (
+        "Published (",
+        "Known:",
+        "Not published:",
+        "Hardware:",
+        "nobody has measured",
+        f"Run: bash recipes/paper/{path.name}",
+    ):
+        assert part in head, part
 
 
 def test_only_what_a_cell_says_differs_from_the_main_run():

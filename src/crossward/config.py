@@ -105,6 +105,10 @@ class Config(Section):
             raise ValueError(
                 "sample.engine 'openai' and the section sample.openai (base_url, model) go together: got one of them"
             )
+        if self.sample.engine == "openai" and self.sample.repetition_penalty != 1.0:
+            raise ValueError(
+                "sample.repetition_penalty is not in OpenAI's protocol: leave it out or use transformers or vllm"
+            )
         if self.sample.engine == "openai" and self.iterations > 1:
             raise ValueError(
                 "sample.engine 'openai' serves one policy, but each iteration samples from another: set iterations to 1"

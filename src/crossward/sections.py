@@ -59,6 +59,7 @@ class Decoding(Section):
     temperature: Annotated[float, Field(ge=0)]
     top_p: Share = 1.0
     max_new_tokens: Positive
+    repetition_penalty: Annotated[float, Field(ge=1)] = 1.0
 
 
 class OpenAi(Section):
@@ -109,8 +110,18 @@ class Pair(Section):
     upper_bound: float | None = None
     min_margin: float | Literal["auto"] = 0.0
     min_responses: Annotated[int, Field(ge=2)] = 2
+    min_characters: Positive = 1
+    max_characters: Positive | None = None
     language_filter: Literal["lingua", "given", "none"] = "lingua"
     language_confidence: Share = 0.9
+
+    @model_validator(mode="after")
+    def _bounds(self) -> "Pair":
+        if self.max_characters is not None and self.max_characters < self.min_characters:
+            raise ValueError(
+                f"max_characters must be min_characters ({self.min_characters}) or more, got {self.max_characters}"
+            )
+        return self
 
     @field_validator("min_margin", mode="before")
     @classmethod
@@ -154,6 +165,7 @@ class Train(Section):
     replay: Replay | None = None
     learning_rate: Annotated[float, Field(gt=0)] = 5e-7
     epochs: Annotated[float, Field(gt=0)] = 1.0
+    max_steps: Positive | None = None
     batch_size: Positive = 32
     micro_batch_size: Positive = 1
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1

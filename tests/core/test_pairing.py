@@ -115,6 +115,17 @@ def test_every_filter_has_its_reason():
     assert made.removed_responses == {"empty": 3, "truncated": 3, "duplicate": 2, "wrong-language": 2}
 
 
+def test_bounds_on_length_are_inclusive_and_counted():
+    groups = [
+        group(response("abc", 1), response("abcd", 2), response("abcdef", 3), response("abcdefg", 9), id="pair"),
+        group(response("a", 1), response("b", 2), id="too-short"),
+        group(response("x" * 7, 1), response("y" * 8, 2), id="too-long"),
+    ]
+    made = pair_groups(groups, replace(PLAIN, min_characters=4, max_characters=6))
+    assert [texts(outcome) for outcome in made.outcomes] == [("abcdef", "abcd"), "too-short", "too-long"]
+    assert made.removed_responses == {"too-short": 3, "too-long": 3}
+
+
 def test_an_unsure_identification_removes_nothing():
     unsure = [[Identification(language="en", confidence=0.5), Identification(language=None, confidence=0.0)]]
     assert pair_groups([group(response("a", 1), response("b", 2))], PLAIN, languages=unsure).pairs

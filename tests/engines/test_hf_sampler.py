@@ -274,3 +274,32 @@ def test_greedy_equals_generate_of_a_plain_model(llama3: ModelSpec):
     sampling = Sampling(n=1, temperature=0.0, top_p=1.0, max_new_tokens=16, seed=0)
     (group,) = HfSampler(llama3, tokens).sample(PROMPTS[:1], sampling)
     assert group.responses[0].token_ids == tuple(output[0, ids.shape[1] :].tolist())
+
+
+@pytest.mark.parametrize("penalty", [1.1, 5.0])
+def test_a_repetition_penalty_is_the_librarys_and_does_not_see_padding(llama3: ModelSpec, penalty: float):
+    """Greedy, one unpadded prompt at a time by the library; together, padded, by ours."""
+    tokens = load_tokens(llama3)
+    model = AutoModelForCausalLM.from_pretrained(llama3.path, dtype=torch.float32)
+    sampling = Sampling(n=1, temperature=0.0, top_p=1.0, max_new_tokens=24, seed=0)
+    penalised = replace(sampling, repetition_penalty=penalty)
+    sampler = HfSampler(llama3, tokens)
+    found = ids_of(sampler.sample(PROMPTS, penalised))
+    assert found != ids_of(sampler.sample(PROMPTS, sampling))
+    for prompt in PROMPTS:
+        ids = torch.tensor([tokens.prompt_ids(prompt.instruction)])
+        output = model.generate(  # pyright: ignore[reportAttributeAccessIssue]
+            ids,
+            do_sample=False,
+            max_new_tokens=24,
+            eos_token_id=sorted(tokens.stop_ids),
+            repetition_penalty=penalty,
+        )
+        assert found[prompt.id] == [tuple(output[0, ids.shape[1] :].tolist())], prompt.id
+
+
+def test_a_penalised_draw_does_not_depend_on_its_batch(llama3: ModelSpec):
+    tokens, sampling = load_tokens(llama3), replace(SAMPLING, repetition_penalty=1.5)
+    whole = ids_of(HfSampler(llama3, tokens).sample(PROMPTS, sampling))
+    assert ids_of(HfSampler(llama3, tokens, batch_rows=1).sample(PROMPTS, sampling)) == whole
+    assert ids_of(HfSampler(llama3, tokens).sample(PROMPTS, SAMPLING)) != whole

@@ -123,6 +123,18 @@ def test_learning_rate_schedules(chatml: ModelSpec, tmp_path: Path):
         assert [line["learning_rate"] for line in journal] == pytest.approx(rates, abs=1e-9)
 
 
+@pytest.mark.parametrize(("max_steps", "steps"), [(3, 3), (9, 4)])
+def test_no_more_than_max_steps_and_the_schedule_spans_them(
+    chatml: ModelSpec, max_steps: int, steps: int, tmp_path: Path
+):
+    pairs = make_pairs(chatml, load_tokens(chatml), shift=3.0)
+    training = replace(TRAINING, epochs=4, scheduler="linear", warmup_ratio=0.0, max_steps=max_steps)
+    assert training.steps(len(pairs)) == steps
+    train(chatml, pairs, training, tmp_path)
+    rates = [line["learning_rate"] for line in read_journal(tmp_path / "metrics.jsonl")]
+    assert rates == pytest.approx([TRAINING.learning_rate * (1 - step / steps) for step in range(steps)], abs=1e-9)
+
+
 def test_a_short_training_is_not_spent_on_its_warm_up(chatml: ModelSpec, tmp_path: Path):
     pairs = make_pairs(chatml, load_tokens(chatml), shift=3.0)
     training = replace(TRAINING, epochs=1, warmup_ratio=0.1)

@@ -118,6 +118,13 @@ def test_greedy_is_that_of_transformers_whatever_the_checkpoint_says(spec: Model
     assert sampler.sample(PROMPTS, GREEDY) == expected
 
 
+def test_a_repetition_penalty_is_that_of_transformers(spec: ModelSpec, sampler: VllmSampler):
+    penalised = replace(GREEDY, repetition_penalty=1.5)
+    expected = HfSampler(spec, load_tokens(spec)).sample(PROMPTS, penalised)
+    assert expected != HfSampler(spec, load_tokens(spec)).sample(PROMPTS, GREEDY)
+    assert sampler.sample(PROMPTS, penalised) == expected
+
+
 def test_responses_end_with_their_end_of_turn_or_are_marked_as_cut(spec: ModelSpec, sampler: VllmSampler):
     tokens = load_tokens(spec)
     seen: Counter[Any] = Counter()

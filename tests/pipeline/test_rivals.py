@@ -288,6 +288,21 @@ def test_lidr_pairs_by_direction(tmp_path: Path, server: ChatServer):
     assert made(here, "train").counts["training"]["pairs"] == len(pairs)
 
 
+def test_a_rival_that_takes_no_log_ratio_needs_no_reference_of_its_own(tmp_path: Path, server: ChatServer):
+    """Its answers are still what the evaluation compares with; anchored to it, the training takes a log-ratio."""
+    recipe = make_recipe(tmp_path, iterations=1, method="lidr", translator=translator(server))
+    recipe["sample"] |= {"n": 1, "temperature": 0.0, "repetition_penalty": 1.1}
+    recipe["models"] |= {"reference": recipe["models"]["policy"]}
+    found = {finding.subject: finding.text for finding in check(config_of(recipe))}
+    assert "not compared" in found["policy and reference"]
+    here = go(recipe).iteration(1)
+    assert made(here, "sample").settings["repetition_penalty"] == 1.1
+    assert read_pairs(here.stage("pair"))
+    recipe["train"] |= {"reference": "initial"}
+    with pytest.raises(ValueError, match="have the same weights"):
+        go(recipe | {"run": str(tmp_path / "anchored")})
+
+
 def test_replay_adds_offline_pairs_until_they_are_that_share(tmp_path: Path):
     offline = tmp_path / "offline.jsonl"
     rows = [{"prompt": f"What is {k}?", "chosen": "A number.", "rejected": "A tree."} for k in range(60)]

@@ -42,7 +42,8 @@ class PairingRules:
     """What makes a pair.
 
     `upper_bound` forbids choosing a response whose score (log-ratio − α·length, nats) reaches it, as in the published
-    code (100 in the paper's runs). `min_margin` (nats) skips pairs whose scores are closer. `language_confidence` is
+    code (100 in the paper's runs). `min_margin` (nats) skips pairs whose scores are closer. Responses of fewer than
+    `min_characters` or more than `max_characters` are left out (DICE: 4 and 6,699). `language_confidence` is
     how sure the identifier must be (0 to 1) before a response counts as written in the wrong language. `choice`
     "reward" takes best and worst; "mean-2sd" the best and, of those below it, the one whose score is nearest to the
     group's mean − 2 standard deviations (CroCo, arXiv 2605.26293); "random" two by lot, as a control. `agreement`
@@ -58,6 +59,8 @@ class PairingRules:
     upper_bound: float | None = None
     min_margin: float = 0.0
     min_responses: int = 2
+    min_characters: int = 1
+    max_characters: int | None = None
     language_confidence: float = 0.9
     filter_responses: bool = True
     agreement: bool = False
@@ -193,6 +196,10 @@ def _removal_reasons(
             reasons.append("empty")
         elif scored.response.finish_reason == "length":
             reasons.append("truncated")
+        elif scored.n_chars < rules.min_characters:
+            reasons.append("too-short")
+        elif rules.max_characters is not None and scored.n_chars > rules.max_characters:
+            reasons.append("too-long")
         elif languages is not None and _is_wrong(languages[k], group.prompt.language, rules.language_confidence):
             reasons.append("wrong-language")
         elif text in seen:

@@ -14,6 +14,8 @@ SkipReason = Literal[
     "empty",
     "truncated",
     "duplicate",
+    "too-short",
+    "too-long",
     "wrong-language",
     "too-few-responses",
     "above-upper-bound",

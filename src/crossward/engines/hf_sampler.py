@@ -61,7 +61,7 @@ class HfSampler:
             input_ids,
             attention_mask=attention_mask,
             generation_config=self._generation_config(sampling),
-            logits_processor=_processors(rows, sampling, width, device),
+            logits_processor=_processors(rows, sampling, starts, width),
         )
         return [response_of(ids, self._tokens) for ids in cast(Tensor, output)[:, width:].tolist()]
 
@@ -104,6 +104,24 @@ class InverseCdf(LogitsProcessor):
         return cast(torch.FloatTensor, masked)
 
 
+class RepetitionPenalty(LogitsProcessor):
+    """Sampling.repetition_penalty over what each row holds, prompt and answer; transformers' own counts padding too.
+
+    `starts` [rows, 1] is where each left-padded row begins.
+    """
+
+    def __init__(self, penalty: float, starts: Tensor) -> None:
+        self._penalty = penalty
+        self._starts = starts
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """scores [rows, vocabulary] -> the same shape."""
+        held = torch.arange(input_ids.shape[1], device=input_ids.device) >= self._starts
+        seen = torch.zeros_like(scores, dtype=torch.int32).scatter_add_(1, input_ids, held.int()) > 0
+        penalised = torch.where(scores > 0, scores / self._penalty, scores * self._penalty)
+        return cast(torch.FloatTensor, torch.where(seen, penalised, scores))
+
+
 def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
     """Zero all but the smallest set of most probable tokens whose sum reaches top_p."""
     ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
@@ -113,22 +131,26 @@ def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
 
 
 def _processors(
-    rows: Sequence[SampleRow], sampling: Sampling, prompt_width: int, device: torch.device
+    rows: Sequence[SampleRow], sampling: Sampling, starts: Tensor, prompt_width: int
 ) -> LogitsProcessorList:
-    """Nothing for temperature 0, which is greedy."""
+    """The penalty first, then the draw: temperature 0 is greedy and draws nothing."""
+    processors = LogitsProcessorList()
+    if sampling.repetition_penalty != 1.0:
+        processors.append(RepetitionPenalty(sampling.repetition_penalty, starts))
     if sampling.temperature == 0:
-        return LogitsProcessorList()
+        return processors
     draws = [
         torch.rand(sampling.max_new_tokens, generator=torch.Generator().manual_seed(row.seed), dtype=torch.float64)
         for row in rows
     ]
     inverse = InverseCdf(
-        torch.stack(draws).to(device),
+        torch.stack(draws).to(starts.device),
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         prompt_width=prompt_width,
     )
-    return LogitsProcessorList([inverse])
+    processors.append(inverse)
+    return processors
 
 
 def _batches(rows: Sequence[SampleRow], batch_rows: int) -> Iterator[list[SampleRow]]:

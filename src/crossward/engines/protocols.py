@@ -52,13 +52,18 @@ class VllmOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How to decode. `temperature` 0 is greedy; `seed` with the prompt's id and the sample's index fixes every draw."""
+    """How to decode. `temperature` 0 is greedy; `seed` with the prompt's id and the sample's index fixes every draw.
+
+    `repetition_penalty` (CTRL, arXiv 1909.05858): logits of tokens that the prompt or the answer holds already are
+    divided by it where they are positive and multiplied where not; 1 is none.
+    """
 
     n: int
     temperature: float
     top_p: float
     max_new_tokens: int
     seed: int
+    repetition_penalty: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +98,7 @@ class Lora:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """How to train: `batch_size` pairs a step, split into micro-batches of `micro_batch_size`."""
+    """How to train: `batch_size` pairs a step, split into micro-batches of `micro_batch_size`; at most `max_steps`."""
 
     beta: float
     nll_weight: float
@@ -111,10 +116,12 @@ class Training:
     lora: Lora | None = None
     save_dtype: Dtype = "float32"
     nll_normalisation: Literal["sequence", "tokens"] = "sequence"
+    max_steps: int | None = None
 
     def steps(self, n_pairs: int) -> int:
-        """Optimiser steps over so many pairs."""
-        return math.ceil(math.ceil(n_pairs / self.batch_size) * self.epochs)
+        """Optimiser steps over so many pairs; no more than `max_steps`."""
+        steps = math.ceil(math.ceil(n_pairs / self.batch_size) * self.epochs)
+        return steps if self.max_steps is None else min(steps, self.max_steps)
 
 
 @dataclass(slots=True, kw_only=True)

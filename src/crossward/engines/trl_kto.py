@@ -18,7 +18,7 @@ from crossward.engines.tokens import ChatTokens
 _SHARED = frozenset(
     (
         "output_dir", "beta", "precompute_ref_log_probs", "max_length", "learning_rate", "num_train_epochs",
-        "per_device_train_batch_size", "gradient_accumulation_steps", "warmup_steps", "lr_scheduler_type",
+        "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "warmup_steps", "lr_scheduler_type",
         "weight_decay", "max_grad_norm", "seed", "gradient_checkpointing", "disable_dropout", "bf16", "use_cpu",
         "dataloader_pin_memory", "logging_steps", "save_strategy", "save_total_limit", "disable_tqdm", "use_cache",
     )

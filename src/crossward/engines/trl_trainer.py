@@ -223,6 +223,7 @@ def dpo_arguments(training: Training, n_pairs: int, work: Path, device: torch.de
         max_length=None,
         learning_rate=training.learning_rate,
         num_train_epochs=training.epochs,
+        max_steps=-1 if training.max_steps is None else training.steps(n_pairs),
         per_device_train_batch_size=training.micro_batch_size,
         gradient_accumulation_steps=training.batch_size // training.micro_batch_size,
         # Rounded down: the library rounds up, and as a warm-up begins at rate 0, a single step would learn nothing.

@@ -58,6 +58,7 @@ class VllmSampler:
         return SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
+            repetition_penalty=sampling.repetition_penalty,
             max_tokens=sampling.max_new_tokens,
             seed=row.seed,
             stop_token_ids=sorted(self._tokens.stop_ids),

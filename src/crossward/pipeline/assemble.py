@@ -85,8 +85,15 @@ class Engines:
             self._tokens[model.fingerprint] = load_tokens(model.spec)
         return self._tokens[model.fingerprint]
 
-    def require_comparable(self, policy: Model, reference: Model) -> None:
-        """Raise ValueError where the two models are one, or would not read the same ids for the same text."""
+    def require_comparable(self, policy: Model, reference: Model) -> str:
+        """The two models differ and read the same ids for the same text; says what was seen.
+
+        Raises ValueError where they do not, unless the recipe takes no log-ratio of them: a rival's reward, and DPO
+        anchored to the policy that it starts from.
+        """
+        config = self.config
+        if config.train.reference == "previous" and (config.method == "lidr" or config.reward.kind != "implicit"):
+            return "no log-ratio of theirs is taken: not compared"
         if policy.fingerprint == reference.fingerprint:
             raise ValueError(
                 f"policy {policy.spec.path} and reference {reference.spec.path} have the same weights, so every reward "
@@ -97,6 +104,7 @@ class Engines:
                 f"policy {policy.spec.path} and reference {reference.spec.path} differ: {'; '.join(differences)}: "
                 "a log-ratio needs the same ids under both, so use the checkpoint that the policy was aligned from"
             )
+        return "other weights; the same vocabulary, chat template and end of turn"
 
     def require_room(self, policy: Model, prompts: Prompts, held_out: Prompts) -> str:
         """Prompts as sampled, judged and evaluated, with their responses, fit into the model; says what was seen.
@@ -210,6 +218,7 @@ def sampling_of(decoding: Decoding, seed: int) -> Sampling:
         top_p=decoding.top_p,
         max_new_tokens=decoding.max_new_tokens,
         seed=seed,
+        repetition_penalty=decoding.repetition_penalty,
     )
 
 
@@ -224,6 +233,8 @@ def rules_of(config: Config, seed: int) -> PairingRules:
         upper_bound=config.pair.upper_bound,
         min_margin=0.0 if config.pair.min_margin == "auto" else config.pair.min_margin,
         min_responses=config.pair.min_responses,
+        min_characters=config.pair.min_characters,
+        max_characters=config.pair.max_characters,
         language_confidence=config.pair.language_confidence,
         filter_responses=not published,
         agreement=config.reward.agreement,
@@ -240,6 +251,7 @@ def training_of(config: Config, seed: int) -> Training:
         nll_weight=section.nll_weight,
         learning_rate=section.learning_rate,
         epochs=section.epochs,
+        max_steps=section.max_steps,
         batch_size=section.batch_size,
         micro_batch_size=section.micro_batch_size,
         warmup_ratio=section.warmup_ratio,

@@ -104,11 +104,7 @@ def _models(config: Config, prompts: Prompts, held_out: Prompts, findings: list[
         return
     policy, reference = models
 
-    def comparable() -> str:
-        engines.require_comparable(policy, reference)
-        return "other weights; the same vocabulary, chat template and end of turn"
-
-    _attempt(findings, "policy and reference", comparable)
+    _attempt(findings, "policy and reference", lambda: engines.require_comparable(policy, reference))
     if prompts:
         _attempt(findings, "lengths", lambda: engines.require_room(policy, prompts, held_out))
     _attempt(findings, "ranking", lambda: "; ".join(map(": ".join, require_ranking(engines, policy).items())))
