@@ -29,6 +29,9 @@ def test_every_way_is_the_log_softmax(bias, scale, softcap, vocabulary, monkeypa
     targets[0], targets[1] = vocabulary - 1, 0
     with torch.no_grad():
         blocks = target_logprobs(head, hidden, targets)
+        with pytest.MonkeyPatch.context() as patch:  # what is compiled on a GPU
+            patch.setattr(heads, "_fold_in_place", lambda logits, *rest: heads._fold(logits, *rest, 1.0, None))
+            folded = target_logprobs(head, hidden, targets)
     rows = target_logprobs(head, hidden, targets)
     monkeypatch.setattr(heads, "LOGITS_BYTES", 4 * vocabulary * 100)
     again = target_logprobs(head, hidden, targets)
@@ -38,7 +41,7 @@ def test_every_way_is_the_log_softmax(bias, scale, softcap, vocabulary, monkeypa
     rows.sum().backward()
     assert torch.allclose(one, module.weight.grad, atol=1e-4)  # pyright: ignore[reportArgumentType]
     true = expected(head, hidden, targets)
-    for values in (blocks, rows.detach(), again.detach()):
+    for values in (blocks, folded, rows.detach(), again.detach()):
         assert values.dtype == torch.float32
         assert torch.allclose(values.double(), true, atol=2e-5)
 

@@ -6,7 +6,9 @@ bfloat16 the rounding of that logit is gone. Knows no sequences.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -33,10 +35,7 @@ class Head:
 
     def shape(self, logits: Tensor) -> Tensor:
         """Raw head outputs to logits, float32."""
-        logits = logits.float()
-        if self.scale != 1.0:
-            logits = logits * self.scale
-        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+        return _shaped(logits, self.scale, self.softcap)
 
 
 def head_of(model: PreTrainedModel) -> Head:
@@ -78,18 +77,48 @@ def _by_vocabulary(head: Head, linear: nn.Linear, hidden: Tensor, targets: Tenso
     total = torch.zeros_like(own)  # … and Σ exp(logit − top)
     for start in range(0, len(weight), width):
         part = slice(start, start + width)
-        logits = head.shape(product(hidden, weight[part], None if bias is None else bias[part]))
+        raw = product(hidden, weight[part], None if bias is None else bias[part])
         column = (targets - start).unsqueeze(1)
-        inside = (column >= 0) & (column < logits.shape[1])
-        column = column.clamp(0, logits.shape[1] - 1)
-        logits.scatter_(1, column, logits.gather(1, column).masked_fill(inside, -math.inf))
-        peak = torch.maximum(top, logits.amax(-1))
-        # Where a block held nothing but the target, peak is still −∞: 0 keeps −∞ − −∞ from becoming NaN.
-        shift = peak.masked_fill(peak == -math.inf, 0.0)
-        total = total * (top - shift).exp() + logits.sub_(shift.unsqueeze(1)).mul_(LOG2E).exp2_().sum(-1)
-        top = peak
+        if raw.is_cuda:
+            top, total = _fold_on_cuda()(raw, column, top, total, head.scale, head.softcap)
+        else:
+            top, total = _fold_in_place(head.shape(raw), column, top, total)
     # log(e^own / (e^own + Σ others)) = −log(1 + e^(others − own)): never above 0. An infinite logit must not look sure.
     return own * 0.0 - functional.softplus(top + total.log() - own)
+
+
+def _fold_in_place(logits: Tensor, column: Tensor, top: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    """Take a block of logits into the running maximum and sum, without those at `column`, the targets."""
+    inside = (column >= 0) & (column < logits.shape[1])
+    column = column.clamp(0, logits.shape[1] - 1)
+    logits.scatter_(1, column, logits.gather(1, column).masked_fill(inside, -math.inf))
+    peak = torch.maximum(top, logits.amax(-1))
+    # Where a block held nothing but the target, peak is still −∞: 0 keeps −∞ − −∞ from becoming NaN.
+    shift = peak.masked_fill(peak == -math.inf, 0.0)
+    return peak, total * (top - shift).exp() + logits.sub_(shift.unsqueeze(1)).mul_(LOG2E).exp2_().sum(-1)
+
+
+def _fold(
+    raw: Tensor, column: Tensor, top: Tensor, total: Tensor, scale: float, softcap: float | None
+) -> tuple[Tensor, Tensor]:
+    """The same from the head's raw outputs, nothing in place: compiled, it reads each of them twice and writes none."""
+    logits = _shaped(raw, scale, softcap)
+    logits = torch.where(torch.arange(logits.shape[1], device=logits.device) == column, -math.inf, logits)
+    peak = torch.maximum(top, logits.amax(-1))
+    shift = torch.where(peak == -math.inf, 0.0, peak)
+    return peak, total * (top - shift).exp() + (logits - shift.unsqueeze(1)).exp().sum(-1)
+
+
+@cache
+def _fold_on_cuda() -> Callable[..., tuple[Tensor, Tensor]]:
+    """_fold, compiled where that works: tried once, on a block of one row."""
+    compiled = torch.compile(_fold, dynamic=True)
+    row = torch.zeros(1, device="cuda")
+    try:
+        compiled(torch.zeros(1, 8, device="cuda", dtype=torch.bfloat16), row.long().unsqueeze(1), row, row, 1.0, None)
+    except Exception:  # whatever a compiler may raise: eager gives the same numbers
+        return _fold
+    return compiled
 
 
 def _whole(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -101,6 +130,13 @@ def _again_on_the_way_back(head: Head, hidden: Tensor, targets: Tensor) -> Tenso
     values = checkpoint(_whole, head, hidden, targets, use_reentrant=False)
     assert isinstance(values, Tensor)
     return values
+
+
+def _shaped(raw: Tensor, scale: float, softcap: float | None) -> Tensor:
+    logits = raw.float()
+    if scale != 1.0:
+        logits = logits * scale
+    return logits if softcap is None else softcap * torch.tanh(logits / softcap)
 
 
 def _vocabulary(module: nn.Module) -> int:
