@@ -30,7 +30,7 @@ from crossward.tinyworld.presets import PresetName
 Rows = list[list[str]]
 LIMITS = (
     "It does not show that a real model gains: here a word is a token, an answer is a list, gold is a rule, "
-    "and this is one seed (three fresh ones: docs/results.md)."
+    "and this is one seed (five fresh ones: docs/results.md)."
 )
 
 
