@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.support.live import counting
 
 from crossward.core.language import Identification
-from crossward.core.pairing import PairingRules, Survey, pair_groups, published_rules
+from crossward.core.pairing import NEAREST_IS_WORST, PairingRules, Survey, pair_groups, published_rules
 from crossward.core.records import (
     FinishReason,
     PreferencePair,
@@ -280,6 +280,21 @@ def test_rejected_near_two_standard_deviations_below_the_mean():
     many = [response(f"m{k}", 1.0) for k in range(20)] + [response("best", 2.0), response("far", -40.0)]
     (pair,) = pair_groups([group(*many)], CROCO).pairs
     assert texts(pair) == ("best", "m0")
+
+
+@settings(max_examples=300)
+@given(st.lists(st.integers(-50, 50), min_size=2, max_size=NEAREST_IS_WORST))
+def test_of_ten_responses_the_nearest_is_the_worst(scores: list[int]):
+    responses = [response(str(k), float(score)) for k, score in enumerate(scores)]
+    croco, plain = (pair_groups([group(*responses)], rules) for rules in (CROCO, PLAIN))
+    assert [texts(outcome) for outcome in croco.outcomes] == [texts(outcome) for outcome in plain.outcomes]
+
+
+def test_of_eleven_responses_another_can_be_nearer():
+    """2, eight of 1, −2.4, −4.3: mean .3, sd 1.79, so −3.28 is wanted; −4.3 is 1.02 away from it, −2.4 only .88."""
+    responses = [response(str(k), 1.0 + (k == 0)) for k in range(9)] + [response("near", -2.4), response("far", -4.3)]
+    (pair,) = pair_groups([group(*responses)], CROCO).pairs
+    assert texts(pair) == ("0", "near")
 
 
 def test_croco_rejects_only_what_is_below_the_chosen():

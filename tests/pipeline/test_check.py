@@ -52,6 +52,14 @@ def test_a_language_that_the_identifier_does_not_know_is_a_warning(tmp_path: Pat
     assert "lingua cannot tell km from other languages" in found.text
 
 
+@pytest.mark.parametrize(("n", "levels"), [(10, ["warning"]), (11, [])])
+def test_a_choice_that_can_only_be_the_worst_is_a_warning(tmp_path: Path, n: int, levels: list[str]):
+    recipe = make_recipe(tmp_path)
+    recipe["sample"] |= {"n": n}
+    recipe["pair"] |= {"choice": "mean-2sd"}
+    assert [finding.level for finding in findings(recipe).get("pairs", [])] == levels
+
+
 def test_too_little_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     (found,) = findings(make_recipe(tmp_path))["disk"]

@@ -33,6 +33,9 @@ from crossward.core.records import (
 LengthUnit = Literal["characters", "tokens", "none"]
 AlphaSearch = Literal["exact", "published-grid"]
 Choice = Literal["reward", "random", "mean-2sd"]
+# Of so many numbers the lowest is always the one nearest to mean − 2 sd. For another to be nearer, the two lowest must
+# stand more than 4 sd below the mean together: a + b > 4, where a² + b² + (a + b)²/(n − 2) ≤ n needs n > 10.
+NEAREST_IS_WORST = 10
 _REASONS: tuple[SkipReason, ...] = get_args(SkipReason)
 _NONE = len(_REASONS)  # the code of a group that no filter stopped
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from crossward.config import Config
+from crossward.core.pairing import NEAREST_IS_WORST
 from crossward.core.records import Prompt
 from crossward.pipeline import provenance
 from crossward.pipeline.assemble import Engines, Model, Prompts
@@ -35,6 +36,7 @@ def check(config: Config) -> list[Finding]:
     _languages(config, findings)
     _models(config, prompts, held_out, findings)
     _engines(config, findings)
+    _pairing(config, findings)
     _judge(config, held_out, findings)
     _run_folder(config, findings)
     order = {"ok": 0, "warning": 1, "error": 2}
@@ -124,6 +126,16 @@ def _engines(config: Config, findings: list[Finding]) -> None:
     for stage in ("sample", "evaluate"):
         _attempt(findings, f"engine of {stage}", lambda stage=stage: engines.require_sample_engine(stage))
     _attempt(findings, "engine of score", lambda: require_engine(config.score.engine, config.runtime.device))
+
+
+def _pairing(config: Config, findings: list[Finding]) -> None:
+    """A choice that can be no other than the plain one, by the number of responses."""
+    if config.pair.choice == "mean-2sd" and config.sample.n <= NEAREST_IS_WORST:
+        text = (
+            f"pair.choice mean-2sd always rejects the worst of {NEAREST_IS_WORST} responses or fewer, as reward "
+            f"does, and sample.n is {config.sample.n}: draw more (CroCo: 64)"
+        )
+        findings.append(Finding(level="warning", subject="pairs", text=text))
 
 
 def _judge(config: Config, held_out: Prompts, findings: list[Finding]) -> None:
