@@ -7,6 +7,7 @@ import pytest
 
 from crossward.experiment_cells import cell_runs
 from crossward.experiment_config import Experiment
+from crossward.store.run_dir import safe_name
 
 RECIPE: dict[str, Any] = {
     "languages": ["en", "es"],
@@ -80,6 +81,9 @@ def test_names_are_files_names_and_tell_equal_ends_apart():
         ({"cells": {"a": {}, "b": {"sample.n": 10}}}, "the cells 'a' and 'b' are the same recipe: leave one out"),
         ({"cells": {"a/b": {}}}, "a cell cannot be called 'a/b'"),
         ({"cells": {"..": {}}}, "a cell cannot be called '..'"),
+        ({"cells": {"n 2..10": {}}}, "a cell cannot be called 'n 2..10': it names a folder, which has no / \\ or .."),
+        ({"grid": {"models.policy": ["../a", "../b"]}}, "a cell cannot be called 'policy=..-a'"),
+        ({"cells": {"ß" * 128: {}}}, "it names a folder, with 255 bytes at most, got 256; give it a shorter name"),
         ({"cells": {"n=5": {}}, "grid": {"sample.n": [5]}}, "two cells would be called 'n=5'"),
         ({"cells": {"random": {}}, "baseline": "ramdom"}, "baseline 'ramdom' is no cell; did you mean 'random'?"),
         ({"cells": {"a": {}}, "measure": {"metric": "gold"}}, "metric 'gold' is known in a tiny world only"),
@@ -89,12 +93,52 @@ def test_names_are_files_names_and_tell_equal_ends_apart():
         ({"cells": {"a": {}}, "tables": [{"shape": "cells", "metric": "gold"}]}, "which `measure` does not name"),
         ({"cells": {"a": {}}, "tables": [{"shape": "cells", "cells": ["b"]}]}, "shows 'b', which is no cell"),
         ({"cells": {"a": {}}, "figures": [{"shape": "number", "key": "sample.n"}]}, "no cell gives that key a number"),
+        (
+            {"cells": {"a": {}}, "figures": [{"shape": "iterations", "language": "spanish"}]},
+            "figure 'iterations' shows the language 'spanish', which no cell evaluates: "
+            "give one of non-English, en, es, average",
+        ),
+        (
+            {"cells": {"a": {"evaluate.languages": ["es"]}, "b": {"evaluate.languages": ["de", "es"]}}}
+            | {"figures": [{"shape": "iterations", "language": "de", "cells": ["a"]}]},
+            "which no cell evaluates: give one of non-English, es",
+        ),
+        (
+            {"cells": {"a": {}}, "figures": [{"shape": "languages", "name": "views", "policy": 9}]},
+            "figure 'views' shows policy 9, where its cells have 0 to 2: give one of these, or last",
+        ),
+        (
+            {"cells": {"a": {"iterations": 1}, "b": {}}, "tables": [{"shape": "cells", "policy": 2, "cells": ["a"]}]},
+            "table 'cells' shows policy 2, where its cells have 0 to 1",
+        ),
+        (
+            {"cells": {"a": {"iterations": 1}, "b": {}}, "baseline": "a"}
+            | {"tables": [{"shape": "differences", "policy": 2}]},
+            "table 'differences' shows policy 2, where its cells have 0 to 1",
+        ),
+        ({"cells": {"a": {}}, "tables": [{"shape": "gains", "policy": 0}]}, "policy 0, where its cells have 1 to 2"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(changes: dict[str, Any], sentence: str):
     with pytest.raises(ValueError, match=r"^[^\n]+$") as error:
         runs(**changes)
     assert sentence in str(error.value)
+
+
+def test_what_some_cell_has_may_be_shown():
+    shown = {"policy": 2, "cells": ["a", "b"]}
+    tables = [{"shape": "cells", **shown}, {"shape": "gains", **shown}]
+    figures = [{"shape": "languages", **shown}, {"shape": "iterations", "language": "es"}, {"shape": "iterations"}]
+    english = {"iterations": 1, "evaluate.languages": ["en"]}
+    assert runs(cells={"a": english, "b": {}}, tables=tables, figures=figures)
+    assert runs(cells={"a": english}, figures=["iterations"]), "what is left out may show nothing"
+
+
+@pytest.mark.parametrize("name", ["n 2-10", "ñ" * 127, "2.5", "a.b.c", "a:b", "a" * 255])
+def test_a_name_that_is_taken_is_a_folders(name: str, tmp_path: Path):
+    (run, _) = runs(cells={name: {}})
+    assert safe_name(run.cell.name) == name
+    (tmp_path / name).mkdir()
 
 
 def test_all_mistakes_are_told_once_with_the_cells_that_have_them():

@@ -58,6 +58,12 @@ def test_shapes_may_be_named_shortly(tmp_path: Path):
         ({"tables": ["cell"]}, "tables.shape: input should be 'policies', 'cells', 'gains' or 'differences'"),
         ({"figures": ["number"]}, "shape 'number' and a key, such as sample.n, go together"),
         ({"tables": [{"shape": "cells", "name": "../x"}]}, "tables.name: string should match pattern"),
+        ({"tables": [{"shape": "cells", "name": "results"}]}, "tables.name: 'results' names another file of results/"),
+        ({"tables": [{"shape": "cells", "name": "Values"}]}, "tables.name: 'Values' names another file of results/"),
+        ({"tables": [{"shape": "cells", "name": "figure-languages"}]}, "names another file of results/"),
+        ({"tables": [{"shape": "cells", "name": "ß" * 81}]}, "tables.name: it names a file, give 160 bytes at most"),
+        ({"figures": [{"shape": "languages", "name": "n" * 161}]}, "figures.name: it names a file, give 160 bytes"),
+        ({"figures": [{"shape": "languages", "cells": []}]}, "figures.cells: tuple should have at least 1 item"),
     ],
 )
 def test_mistakes_are_told(tmp_path: Path, changes: dict[str, Any], sentence: str):

@@ -18,9 +18,11 @@ from typer.core import TyperGroup
 
 from crossward.cli import app
 from crossward.config import Config, load
+from crossward.engines.published_scorer import BATCH_PROMPTS
 from crossward.experiment_cells import cell_runs
 from crossward.experiment_config import read_experiment
 from crossward.pipeline.experiment_plan import stages_of
+from crossward.pipeline.streams import WINDOW
 from crossward.store.run_dir import RunDir, safe_name
 
 ROOT = Path(__file__).parent.parent
@@ -80,6 +82,13 @@ def test_every_cell_is_valid_and_writes_to_a_folder_of_its_own(path: Path):
         assert all(safe_name(part) == part for part in Path(config.run).parts)
         assert config.evaluate.judge is not None
         assert config.models.reference == "princeton-nlp/Llama-3-Base-8B-SFT"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_published_scorers_batches_stay_whole(path: Path):
+    for config in configs_of(path):
+        if config.compatibility == "published":
+            assert config.shard_size % BATCH_PROMPTS == WINDOW % BATCH_PROMPTS == 0
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -80,8 +80,39 @@ class Config(Section):
                 f"sample.n: a pair needs at least two responses to choose from, got n = {self.sample.n}; the paper "
                 "uses 10"
             )
-        if self.reward.kind != "implicit" and self.compatibility == "published":
-            raise ValueError(f"compatibility 'published' knows the implicit reward only, not {self.reward.kind!r}")
+        for name in (self.method, self.reward.kind):
+            if name in ("lidr", "translation-likelihood") and self.languages == ("en",):
+                raise ValueError(f"{name} compares other languages with English: name one beside en")
+        if self.reward.kind == "translation-likelihood" and self.reward.view == "translated":
+            raise ValueError("translation-likelihood rates responses as they are, not their translations: another view")
+        return self
+
+    @model_validator(mode="after")
+    def _published_code_has_it(self) -> "Config":
+        if self.compatibility == "published":
+            unknown = {
+                f"reward.kind {self.reward.kind!r}": self.reward.kind != "implicit",
+                "reward.surprisal": self.reward.surprisal is not None,
+                "reward.agreement": self.reward.agreement,
+                f"pair.choice {self.pair.choice!r}": self.pair.choice == "mean-2sd",
+                f"pair.min_margin {self.pair.min_margin}": self.pair.min_margin != 0.0,
+            }
+            if named := [name for name, is_set in unknown.items() if is_set]:
+                raise ValueError(f"compatibility 'published' does as the published code, which has no {named[0]}")
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_are_possible(self) -> "Config":
+        if self.method == "reward" and self.sample.temperature == 0:
+            raise ValueError(
+                f"sample.temperature 0 gives the same response {self.sample.n} times, of which no pair can be made: "
+                "set it above 0"
+            )
+        if self.method == "reward" and self.pair.min_responses > self.sample.n:
+            raise ValueError(
+                f"pair.min_responses {self.pair.min_responses} is more than the {self.sample.n} responses of sample.n: "
+                "no prompt could give a pair"
+            )
         return self
 
     @model_validator(mode="after")
@@ -91,6 +122,12 @@ class Config(Section):
             raise ValueError(
                 f"pair.min_margin 'auto' is the noise floor of log-ratios in nats, which the ratings of {rated!r} are "
                 "not: give a number in their unit"
+            )
+        surprisal = self.reward.surprisal
+        if self.pair.min_margin == "auto" and surprisal is not None and surprisal.use == "penalty":
+            raise ValueError(
+                "pair.min_margin 'auto' is the noise floor of bare log-ratios, and reward.surprisal takes a penalty "
+                "off them: give a number of nats, or use: gate"
             )
         if self.pair.min_margin == "auto" and self.score.noise_sample == 0:
             raise ValueError(

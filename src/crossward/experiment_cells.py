@@ -6,7 +6,8 @@ All mistakes are told at once, before anything runs. Knows no folders but by nam
 import difflib
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,20 @@ from typing import Any
 import yaml
 
 from crossward.config import Config, parse
-from crossward.experiment_config import JUDGE_METRICS, WORLD_METRICS, Experiment, Figure, flat
+from crossward.experiment_config import (
+    AVERAGE,
+    JUDGE_METRICS,
+    NON_ENGLISH,
+    WORLD_METRICS,
+    Experiment,
+    Figure,
+    Table,
+    flat,
+)
 from crossward.yaml_keys import put, read_yaml
 
 _OWN_KEYS = ("run", "seed")  # of a recipe, which the experiment sets itself
+_NAME_BYTES = 255  # of a folder, as file systems count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,14 +72,25 @@ def cell_runs(experiment: Experiment, *, root: Path) -> list[CellRun]:
     if mistakes:
         raise ValueError("; ".join(f"{_told(named, len(cells))}: {text}" for text, named in mistakes.items()))
     _require_different(runs)
-    _require_measurable(experiment, cells, runs)
+    _require_measurable(experiment, runs)
+    _require_shown(experiment, cells, runs)
     return runs
+
+
+def short_keys(keys: Iterable[str]) -> dict[str, str]:
+    """What each key is called in a name: its last part, or the whole of it where another one ends alike.
+
+    >>> short_keys(["sample.n", "sample.temperature", "evaluate.temperature"])
+    {'sample.n': 'n', 'sample.temperature': 'sample.temperature', 'evaluate.temperature': 'evaluate.temperature'}
+    """
+    last = {key: key.rpartition(".")[2] for key in keys}
+    often = Counter(last.values())
+    return {key: name if often[name] == 1 else key for key, name in last.items()}
 
 
 def _cells(experiment: Experiment) -> list[Cell]:
     grid = flat(experiment.grid)
-    last = [key.rpartition(".")[2] for key in grid]
-    short = {key: name if last.count(name) == 1 else key for key, name in zip(grid, last, strict=True)}
+    short = short_keys(grid)
     cells = [
         Cell(
             name=" ".join(f"{short[key]}={_in_a_name(value)}" for key, value in zip(grid, values, strict=True)),
@@ -83,15 +105,26 @@ def _cells(experiment: Experiment) -> list[Cell]:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"two cells would be called {name!r}: leave one out, or name them under `cells`")
-        if not re.fullmatch(r"(?!\.)[^/\\\0\n]{1,120}", name):
-            raise ValueError(
-                f"a cell cannot be called {name!r}: it names a folder; name it under `cells`, without / \\"
-            )
+        _require_folder_name(name)
     if experiment.baseline is not None and experiment.baseline not in names:
         near = difflib.get_close_matches(experiment.baseline, names, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else f"cells are {', '.join(names)}"
         raise ValueError(f"baseline {experiment.baseline!r} is no cell; {hint}")
     return cells
+
+
+def _require_folder_name(name: str) -> None:
+    """Raise ValueError where a run could not be written to a folder of that name (store/run_dir.py refuses it too)."""
+    if not re.fullmatch(r"(?!\.)(?!.*\.\.)[^/\\\0\n]+", name):
+        raise ValueError(
+            f"a cell cannot be called {name!r}: it names a folder, which has no / \\ or .. and no dot in front; "
+            "name it otherwise under `cells`"
+        )
+    if (size := len(name.encode())) > _NAME_BYTES:
+        raise ValueError(
+            f"a cell cannot be called {name[:40] + '…'!r}: it names a folder, with {_NAME_BYTES} bytes at most, "
+            f"got {size}; give it a shorter name under `cells`"
+        )
 
 
 def _in_a_name(value: Any) -> str:
@@ -155,10 +188,9 @@ def _require_different(runs: Sequence[CellRun]) -> None:
                 raise ValueError(f"the cells {same!r} and {run.cell.name!r} are the same recipe: leave one out")
 
 
-def _require_measurable(experiment: Experiment, cells: Sequence[Cell], runs: Sequence[CellRun]) -> None:
-    """Raise ValueError where a metric has nothing to be taken from, or a table or figure names what is not there."""
-    metrics = experiment.measure.metrics
-    for metric in metrics:
+def _require_measurable(experiment: Experiment, runs: Sequence[CellRun]) -> None:
+    """Raise ValueError where a metric has nothing to be taken from."""
+    for metric in experiment.measure.metrics:
         if metric in WORLD_METRICS and experiment.world is None:
             raise ValueError(f"metric {metric!r} is known in a tiny world only: add `world: {{kind: tiny}}`")
         for run in runs:
@@ -172,17 +204,49 @@ def _require_measurable(experiment: Experiment, cells: Sequence[Cell], runs: Seq
                 lacking = "evaluate.reference_answers"
             if lacking:
                 raise ValueError(f"metric {metric!r} needs {lacking} in the recipe of {run.cell.name!r}")
+
+
+def _require_shown(experiment: Experiment, cells: Sequence[Cell], runs: Sequence[CellRun]) -> None:
+    """Raise ValueError where a table or figure names what is not there, and would come out empty or not at all."""
     names = [cell.name for cell in cells]
     for item in (*experiment.all_tables, *experiment.figures):
+        what = f"{'figure' if isinstance(item, Figure) else 'table'} {item.name or item.shape!r}"
         asked = (item.metric,) if isinstance(item.metric, str) else item.metric or ()
-        if strange := next((metric for metric in asked if metric not in metrics), None):
-            raise ValueError(f"a {item.shape} table or figure shows {strange!r}, which `measure` does not name")
+        if strange := next((metric for metric in asked if metric not in experiment.measure.metrics), None):
+            raise ValueError(f"{what} shows {strange!r}, which `measure` does not name")
         if strange := next((name for name in item.cells or () if name not in names), None):
-            raise ValueError(f"a {item.shape} table or figure shows {strange!r}, which is no cell")
+            raise ValueError(f"{what} shows {strange!r}, which is no cell")
+        shown = [run.config for run in runs if item.cells is None or run.cell.name in item.cells]
+        base = [run.config for run in runs if item.shape == "differences" and run.cell.name == experiment.baseline]
+        _require_policy(item, what, shown, base)
+        if isinstance(item, Figure):
+            _require_language(item, what, shown)
         if isinstance(item, Figure) and item.key is not None:
             values = [cell.changes.get(item.key) for cell in cells if item.cells is None or cell.name in item.cells]
             if not any(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
                 raise ValueError(f"figure 'number' over {item.key!r}: no cell gives that key a number")
+
+
+def _require_policy(item: Table | Figure, what: str, shown: Sequence[Config], base: Sequence[Config]) -> None:
+    """Raise ValueError where no cell shown has the policy, or it has nothing to be compared with (`base`)."""
+    first = 1 if item.shape == "gains" else 0  # a gain of π_0 is over itself
+    last = max(config.iterations for config in shown)
+    last = min(last, *(config.iterations for config in base)) if base else last
+    if item.policy != "last" and not first <= item.policy <= last:
+        raise ValueError(
+            f"{what} shows policy {item.policy}, where its cells have {first} to {last}: give one of these, or last"
+        )
+
+
+def _require_language(item: Figure, what: str, shown: Sequence[Config]) -> None:
+    """Raise ValueError where no cell shown has the language; what stands where it is left out is let be."""
+    known = [NON_ENGLISH]
+    for config in shown:
+        languages = config.evaluate.languages or config.languages
+        known += [*languages, *([AVERAGE] if len(languages) > 1 else [])]
+    if item.language not in known:
+        there = ", ".join(dict.fromkeys(known))
+        raise ValueError(f"{what} shows the language {item.language!r}, which no cell evaluates: give one of {there}")
 
 
 def _told(named: Sequence[str], n_cells: int) -> str:

@@ -9,13 +9,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictInt, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, StrictInt, ValidationError, field_validator, model_validator
 
 from crossward.core.answer_measures import MEASURES
 from crossward.sections import Section
 from crossward.yaml_keys import read_yaml, sentences
 
-Name = Annotated[str, Field(pattern=r"^\w[\w .=-]*$")]  # a file's
+_NAME_BYTES = 160  # with a metric, a number and an ending behind it a file's name, which has 255 at most
+
+
+def _short(name: str) -> str:
+    if (size := len(name.encode())) > _NAME_BYTES:
+        raise ValueError(f"it names a file, give {_NAME_BYTES} bytes at most, got {size}")
+    return name
+
+
+Name = Annotated[str, Field(pattern=r"^\w[\w .=-]*$"), AfterValidator(_short)]  # a file's
+Cells = Annotated[tuple[str, ...], Field(min_length=1)]
 # Beside the languages, groups of them.
 NON_ENGLISH, AVERAGE = "non-English", "average"
 # What a tiny world knows of answers, and of the reward that made the pairs (tinyworld/experiment_gold.py).
@@ -74,7 +84,17 @@ class Table(Section):
     name: Name | None = None
     metric: str | None = None
     policy: Annotated[int, Field(ge=0)] | Literal["last"] = "last"
-    cells: tuple[str, ...] | None = None
+    cells: Cells | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _free(cls, name: str | None) -> str | None:
+        """Of the other files in results/: a table's have its bare name (figures' begin with `figure-`)."""
+        if name is not None and (name.casefold() in ("results", "values") or name.casefold().startswith("figure-")):
+            raise ValueError(
+                f"{name!r} names another file of results/ (results.json, values.csv, figure-…): give another name"
+            )
+        return name
 
 
 class Figure(Section):
@@ -87,7 +107,7 @@ class Figure(Section):
     name: Name | None = None
     metric: str | tuple[str, ...] | None = None
     policy: Annotated[int, Field(ge=0)] | Literal["last"] = "last"
-    cells: tuple[str, ...] | None = None
+    cells: Cells | None = None
     key: str | None = None
     language: str = NON_ENGLISH
     title: str | None = None

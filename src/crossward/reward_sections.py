@@ -112,6 +112,11 @@ class Reward(Section):
             raise ValueError(f"surprisal is taken off log-ratios, which reward.kind {self.kind!r} has none of")
         if self.surprisal is not None and self.surprisal.use == "gate" and self.view == "ensemble":
             raise ValueError("surprisal's gate is of one view: with an ensemble take its penalty")
+        if self.policy == "initial" and self.reference == "previous":
+            raise ValueError(
+                "reward.policy 'initial' over reward.reference 'previous' is π_0 over π_0 in iteration 2, a reward of "
+                "0: take the reference 'initial'"
+            )
         if self.agreement and self.view != "ensemble":
             raise ValueError(f"agreement is between the views of an ensemble: reward.view is {self.view!r}")
         return self

@@ -119,3 +119,8 @@ def test_a_missing_or_unknown_placeholder_is_refused(text: str, problem: str):
 def test_an_optional_placeholder_may_stand_or_not():
     for text, filled in (("{a} {b}", "1 2"), ("{a}", "1")):
         assert Template(text=text, origin="t", required=("a",), optional=("b",)).fill(a="1", b="2") == filled
+
+
+def test_a_scale_of_many_digits_is_another_scale():
+    assert parse_points("Score: 4/" + "5" * 9000) == "other-scale"
+    assert parse_points("Score: 4/05") == 4.0

@@ -98,3 +98,10 @@ def test_numbers_are_found_in_any_writing(source: str, translation: str):
 )
 def test_lost_numbers_are_named(source: str, translation: str, lost: list[str]):
     assert lost_numbers(source, translation) == lost
+
+
+def test_a_run_of_digits_without_end_is_compared_too():
+    """A translation that loops: Python turns no more than 4,300 digits into a number."""
+    loop = "7" * 9000
+    assert lost_numbers("Name 3", loop) == ["3"]
+    assert lost_numbers(f"10:0{loop}", f"10.{loop}") == []

@@ -130,6 +130,15 @@ def test_decode_stops_before_the_first_stop_id_and_strips_nothing():
     assert tokens.decode((end,)) == ""
 
 
+def test_ids_of_another_tokenizer_are_not_taken():
+    tokens = TOKENS["chatml"]
+    ids = (*tokens.response_ids(Response(text="Hola", finish_reason="length")), tokens.end_of_turn_id)
+    ours = Response(text="Hola", token_ids=ids)
+    assert tokens.own(ours) is ours
+    for other in ((ids[0] + 1, *ids[1:]), (10**9,), (-1,)):
+        assert tokens.own(Response(text="Hola", token_ids=other)) == Response(text="Hola")
+
+
 def test_two_bos_are_refused_and_the_template_named():
     tokenizer = make_tokenizer("llama3")
     tokenizer.chat_template = "{{ bos_token }}" + str(tokenizer.chat_template)

@@ -54,6 +54,33 @@ def test_win_rates_come_from_verdicts_and_evaluation_json(tmp_path: Path):
     assert measured_key(metrics, run.config, folder) is None
 
 
+def test_rates_that_were_tabulated_anew_are_read_anew(tmp_path: Path):
+    tree = make_experiment(tmp_path, cells={"a": {}})
+    assert not run_all(tree).failures
+    _, (run,), directory = checked(tree)
+    folder, path, metrics = directory.run("a", 1), tmp_path / "measured.json", ("lc_win_rate",)
+
+    def measured_with(rate: float) -> float:
+        row = {"model": "π_1", "language": "es", "lc_win_rate": rate, "lc_interval": [0.0, 100.0]}
+        folder.evaluation.write_text(json.dumps({"rates": [row]}), encoding="utf-8")
+        measure_run(path, metrics, run.config, folder, None, Silent())
+        found = read_measured(path, measured_key(metrics, run.config, folder) or "")
+        assert found is not None
+        return found["lc_win_rate"]["π_1"]["es"].estimate
+
+    assert measured_with(61.5) == 61.5
+    assert measured_with(58.0) == 58.0  # the same verdicts, as with other difficulties in the same file
+
+    def key(names: tuple[str, ...], **changes: str) -> str | None:
+        evaluate = run.config.evaluate.model_copy(update=changes)
+        return measured_key(names, run.config.model_copy(update={"evaluate": evaluate}), folder)
+
+    published = {"length_control": "published", "difficulty": "d.csv", "gamed": "g.csv"}
+    for other in ({"difficulty": "e.csv"}, {"gamed": "h.csv"}):
+        assert key(metrics, **published | other) != key(metrics, **published)
+        assert key(("n_chars",), **published | other) == key(("n_chars",), **published), "they decide no answer"
+
+
 def test_names_of_policies():
     from crossward.store.run_dir import RunDir
 

@@ -102,5 +102,13 @@ def test_a_mean_without_prompts_in_one_language_has_none():
     assert mean_of([ratio(a=1.0), number(3.0)]) == Measured(estimate=2.0)
 
 
+def test_policies_come_in_the_order_of_their_numbers():
+    by_policy = {name: {"es": number(1.0)} for name in ("reference", "π_0", "π_1", "π_10", "π_2")}  # as text is sorted
+    one = CellRun(cell=Cell(name="a", changes={}), seed=1, config=CONFIG)
+    found = results_of([(one, {"gold": by_policy})], metrics=["gold"], baseline=None)
+    policies = list(dict.fromkeys(result.policy for result in found))
+    assert policies == ["reference", "π_0", "π_1", "π_2", "π_10"]
+
+
 def test_no_runs_give_no_results():
     assert results_of([], metrics=["gold"], baseline=None) == []

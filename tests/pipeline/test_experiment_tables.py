@@ -10,7 +10,7 @@ from crossward.experiment_cells import Cell
 from crossward.experiment_config import METRICS, Figure, Table
 from crossward.pipeline.experiment_figures import figures_of
 from crossward.pipeline.experiment_results import Estimate, Kind, Result
-from crossward.pipeline.experiment_tables import METRIC_TITLES, shown, tables_of
+from crossward.pipeline.experiment_tables import METRIC_TITLES, numbered, shown, tables_of
 
 CELLS = [Cell(name=f"n={n}", changes={"sample.n": n}) for n in (10, 5)] + [Cell(name="random", changes={"x": "y"})]
 
@@ -20,8 +20,8 @@ def estimate(value: float, over: str = "seeds") -> Estimate:
     return Estimate(estimate=value, low=low, high=high, over=over, by_seed={1: value, 2: value})  # type: ignore[arg-type]
 
 
-def result(cell: str, policy: str, language: str, value: float, kind: Kind = "value") -> Result:
-    return Result(metric="gold", kind=kind, cell=cell, policy=policy, language=language, value=estimate(value))
+def result(cell: str, policy: str, language: str, value: float, kind: Kind = "value", metric: str = "gold") -> Result:
+    return Result(metric=metric, kind=kind, cell=cell, policy=policy, language=language, value=estimate(value))
 
 
 RESULTS = [
@@ -96,6 +96,17 @@ def test_two_metrics_make_two_tables_and_names_are_never_twice():
     ]
 
 
+def test_a_numbered_name_is_never_that_of_another():
+    assert numbered(["a", "a-2", "a"]) == ["a", "a-2", "a-3"]
+    assert numbered(["a", "a", "a-2", "a"]) == ["a", "a-3", "a-2", "a-4"]
+    assert numbered(["a-2", "a-2", "a"]) == ["a-2", "a-2-2", "a"]
+
+
+def test_the_last_policy_is_that_of_the_highest_number():
+    results = [result("n=5", f"π_{t}", "es", float(t)) for t in (0, 1, 10, 2, 9)]
+    assert made(Table(shape="cells"), results=results).texts() == [["n=5", "π_10", "2", "10.0 [9.0, 11.0]"]]
+
+
 def test_how_a_number_is_shown():
     assert set(METRIC_TITLES) == set(METRICS)
     assert shown(None, "gold") == "–"
@@ -123,6 +134,50 @@ def test_a_figure_says_its_numbers_in_words_too(shape: str):
     for series in panel.series:
         for point in series.points:
             assert point is None or f"{point.estimate:.1f} [{point.low:.1f}, {point.high:.1f}]" in found.caption
+
+
+@pytest.mark.parametrize("shape", ["languages", "iterations"])
+def test_a_cell_that_lacks_a_metric_keeps_its_place_in_every_panel(shape: str):
+    lacking = [
+        result(cell, policy, "non-English", 50.0, metric=metric)
+        for metric, cells in (("gold", ("n=5", "random")), ("gold_mean", ("random", "n=10")))
+        for cell in cells
+        for policy in ("π_0", "π_1")
+    ]
+    (found,) = figures_of(
+        [Figure.model_validate({"shape": shape})], lacking, cells=CELLS, metrics=["gold", "gold_mean"], missing=""
+    )
+    names = [[series.name for series in panel.series] for panel in found.drawing.panels]
+    assert names == [["n=10", "n=5", "random"]] * 2
+    empty = [[not any(series.points) for series in panel.series] for panel in found.drawing.panels]
+    assert empty == [[True, False, False], [False, True, False]]
+    assert "| n=10 | – |" in found.caption
+
+
+def test_a_panel_or_series_without_any_value_is_left_out():
+    results = [result(cell, policy, "es", 50.0) for cell, policy in (("n=5", "π_0"), ("n=10", "π_0"), ("n=5", "π_1"))]
+    asked = Figure(shape="languages", policy=1)
+    (found,) = figures_of([asked], results, cells=CELLS, metrics=["gold_mean", "gold"], missing="")
+    (panel,) = found.drawing.panels
+    assert [series.name for series in panel.series] == ["n=5"]
+
+
+def test_series_that_differ_in_keys_with_the_same_end_stay_two():
+    keys = ("sample.temperature", "evaluate.temperature")
+    cells = [
+        Cell(name=f"{key} {n}", changes={"sample.n": n, key: 0.7, "pair.choice": "random"})
+        for key in keys
+        for n in (5, 10)
+    ]
+    results = [result(cell.name, "π_1", "non-English", float(i)) for i, cell in enumerate(cells)]
+    (found,) = figures_of([Figure(shape="number", key="sample.n")], results, cells=cells, metrics=["gold"], missing="")
+    shown_there = {
+        series.name: [point.estimate for point in series.points if point] for series in found.drawing.panels[0].series
+    }
+    assert shown_there == {
+        "sample.temperature=0.7 choice=random": [0.0, 1.0],
+        "evaluate.temperature=0.7 choice=random": [2.0, 3.0],
+    }
 
 
 def test_a_figure_with_nothing_to_show_is_left_out():

@@ -22,6 +22,7 @@ from crossward.pipeline.check import check
 from crossward.pipeline.given import Given
 from crossward.pipeline.iterate import run
 from crossward.pipeline.progress import Silent
+from crossward.pipeline.replay import read_replay
 from crossward.pipeline.show import prompt_life
 from crossward.pipeline.stage_files import read_pairs, read_sampled, read_scored, stream_ranked
 from crossward.store import manifest, tables
@@ -56,6 +57,16 @@ def made(here: IterationDir, stage: Stage) -> StageManifest:
 
 def translator(server: ChatServer) -> dict[str, Any]:
     return {"engine": "openai", "base_url": server.base_url, "model": "some-translator"}
+
+
+class Said(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
 
 
 def spec(path: str) -> ModelSpec:
@@ -283,6 +294,8 @@ def test_lidr_pairs_by_direction(tmp_path: Path, server: ChatServer):
             assert texts == (answers["en"][id].text, to_english[id])
         else:
             assert texts == (from_english[id], answers["es"][id].text)
+    shown = "\n".join(prompt_life(tmp_path / "run", pairs[0].prompt.id, pairs[0].prompt.language))
+    assert f"chosen   {pairs[0].chosen.response.text!r}" in shown
     counts = made(here, "pair").counts["languages"]
     assert {language: c["n_pairs"] + sum(c["skipped"].values()) for language, c in counts.items()} == {"en": 6, "es": 6}
     assert made(here, "train").counts["training"]["pairs"] == len(pairs)
@@ -315,6 +328,27 @@ def test_replay_adds_offline_pairs_until_they_are_that_share(tmp_path: Path):
     assert trained["replayed"] == 3 * own
     assert trained["pairs"] == 4 * own
     assert made(here, "train").inputs["replay"] == manifest.file_sha256(offline)
+
+
+def test_what_cannot_be_replayed_is_left_out_before_anything_runs(tmp_path: Path):
+    """An answer that is too long, and ids of another tokenizer beside texts that are fine."""
+    offline = tmp_path / "offline.jsonl"
+    rows: list[dict[str, Any]] = [
+        {"prompt": f"What is {k}?", "chosen": "A number.", "rejected": "A tree."} for k in range(4)
+    ]
+    rows[0]["chosen"] = "A number. " * 200
+    rows[1] |= {"chosen_token_ids": [5, 6, 7], "rejected_token_ids": [10**6]}
+    offline.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    config = config_of(make_recipe(tmp_path, train={"replay": {"path": str(offline), "share": 0.5}, "max_length": 200}))
+    policy, told = spec(config.models.policy), Said()
+    replayed = read_replay(config, policy, load_tokens(policy), told)
+    assert replayed is not None
+    assert [pair.instruction for pair in replayed.pairs] == ["What is 1?", "What is 2?", "What is 3?"]
+    assert {side.token_ids for pair in replayed.pairs for side in (pair.chosen, pair.rejected)} == {None}
+    assert told.lines == [
+        "1 of 4 rows hold token ids of another tokenizer: their texts are encoded anew",
+        f"3 offline pairs to replay from {offline}; left out: longer than max_length 1",
+    ]
 
 
 def test_the_reward_may_stay_the_first_policys(tmp_path: Path):

@@ -9,7 +9,8 @@ from crossward.core.language import Identification
 from crossward.core.pairing import PairingRules, pair_groups
 from crossward.core.records import Prompt, Response, ResponseLogprob, SampledPrompt, ScoredPrompt, ScoredResponse
 from crossward.engines.protocols import Advance, Judged, no_progress
-from crossward.pipeline.streams import identified, pair_language, score_windows, windows
+from crossward.engines.published_scorer import BATCH_PROMPTS
+from crossward.pipeline.streams import WINDOW, identified, pair_language, score_windows, windows
 
 
 class LengthScorer:
@@ -133,3 +134,7 @@ def test_pairing_with_an_identifier_is_pairing_with_its_answers():
 
 def test_windows_of_nothing():
     assert list(windows([], 3)) == []
+
+
+def test_windows_do_not_cut_a_batch_of_the_published_scorer():
+    assert WINDOW % BATCH_PROMPTS == 0

@@ -110,7 +110,7 @@ def test_wrong_settings_are_told_in_a_sentence(chat: ModelSpec, nllb: ModelSpec,
             TranslatorSettings(**settings)
     late: list[tuple[Any, str]] = [
         ({"model": chat, "engine": "seq2seq"}, "is no encoder-decoder"),
-        ({"model": nllb, "template": Path("plain")}, "leave out --template"),
+        ({"model": nllb, "template": Path("plain")}, "leave out the template plain"),
         ({"model": chat, "engine": "transformers", "template": tmp_path / "none.txt"}, "cannot be read as a UTF-8"),
         ({"model": replace(chat, path=str(tmp_path / "none"))}, "does not exist"),
         ({"endpoint": replace(endpoint, base_url="nowhere"), "engine": "openai"}, "must look like http"),

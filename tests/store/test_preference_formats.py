@@ -115,6 +115,9 @@ def test_an_answer_that_is_json_itself_stays_a_text(tmp_path: Path):
     row = {"prompt": "Give JSON", "chosen": '[{"a": 1}]', "rejected": "{broken"}
     (pair,) = read_preferences(write(tmp_path / "p.csv", row)).pairs
     assert (pair.chosen.text, pair.rejected.text) == ('[{"a": 1}]', "{broken")
+    row |= {"chosen": '["red", "blue"]', "rejected": "[]"}
+    (pair,) = read_preferences(write(tmp_path / "q.csv", row)).pairs
+    assert (pair.chosen.text, pair.rejected.text) == ('["red", "blue"]', "[]")
 
 
 def test_crosswards_own_pairs_keep_ids_and_what_was_cut(tmp_path: Path):

@@ -19,6 +19,7 @@ def test_paths():
         "iteration-2/sample/stage.json": stage.manifest,
         "iteration-2/sample/inputs.json": stage.inputs,
         "iteration-2/sample/es/part-00012.parquet": stage.shard("es", 12),
+        "iteration-1/rate/es/part-00012.reasons.json": RUN.iteration(1).stage("rate").reasons_file("es", 12),
         "iteration-1/pair/zh.parquet": RUN.iteration(1).stage("pair").language_file("zh"),
         "iteration-1/train/checkpoint": RUN.iteration(1).stage("train").checkpoint,
         "iteration-1/train/metrics.jsonl": RUN.iteration(1).stage("train").metrics,

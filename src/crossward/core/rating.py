@@ -83,7 +83,7 @@ def parse_points(text: str, highest: int = HIGHEST_POINTS) -> float | Unread:
     found = _POINTS.match(plain, labels[-1].end())
     if found is None:
         return "no-number"
-    if found["scale"] is not None and int(found["scale"]) != highest:
+    if found["scale"] is not None and found["scale"].lstrip("0") != str(highest):
         return "other-scale"
     points = float(f"{found['sign']}{found['whole']}.{found['part'] or 0}")
     return points if 0 <= points <= highest else "out-of-range"

@@ -128,7 +128,7 @@ def lost_numbers(source: str, translation: str) -> list[str]:
 class _Number:
     text: str
     readings: frozenset[Decimal]
-    runs: tuple[int, ...]
+    runs: tuple[str, ...]  # of digits, without leading zeros
 
 
 def _numbers(text: str) -> list[_Number]:
@@ -140,7 +140,11 @@ def _numbers(text: str) -> list[_Number]:
         scale = _SCALES.get(text[match.end() : match.end() + 1])
         if scale is not None:
             readings |= {value * scale for value in readings}
-        found.append(_Number(text=match[0], readings=frozenset(readings), runs=tuple(map(int, groups))))
+        found.append(
+            _Number(
+                text=match[0], readings=frozenset(readings), runs=tuple(group.lstrip("0") or "0" for group in groups)
+            )
+        )
     return found
 
 
@@ -168,7 +172,7 @@ def _letters(text: str) -> list[_Number]:
     values = [unicodedata.numeric(char) for char in text if not char.isascii() and _is_numeral(char)]
     values += [_roman(match[1]) for match in _ROMAN.finditer(text) if match[1]]
     return [
-        _Number(text=str(value), readings=frozenset([Decimal(int(value))]), runs=(int(value),))
+        _Number(text=str(value), readings=frozenset([Decimal(int(value))]), runs=(str(int(value)),))
         for value in values
         if value == int(value)
     ]

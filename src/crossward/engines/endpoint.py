@@ -246,6 +246,13 @@ def completions_url(base_url: str) -> str:
     return base_url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
 
 
+def require_endpoint(endpoint: Endpoint) -> str:
+    """Where requests would go; raises ValueError for what would fail at the first one. Nothing is sent."""
+    require_httpx()
+    read_key(endpoint)
+    return completions_url(endpoint.base_url)
+
+
 def read_key(endpoint: Endpoint) -> str | None:
     """The key from the environment variable that the recipe names; None where it names none."""
     if endpoint.api_key_env is None:

@@ -1,7 +1,8 @@
 """Bars and lines with intervals, drawn by matplotlib: the only file that imports it. Values in, bytes of files out.
 
 The same values give the same bytes: no dates, fixed ids, matplotlib's own font. Colours are Okabe and Ito's, which
-colour-blind readers can tell apart; hatches, markers and line styles say the same without colour. Knows no experiment.
+colour-blind readers can tell apart, with grey for their black, on which no hatch is seen; hatches, markers and line
+styles say the same without colour. Knows no experiment.
 """
 
 import io
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 HINT = "figures need matplotlib: pip install 'crossward[figures]', or write `figures: []`"
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#999999")
+INK = "#333333"  # of edges and hatches
 HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
 MARKERS = "osD^vPX*"
 STYLES = ("-", "--", "-.", ":")
@@ -22,6 +24,7 @@ _SETTINGS: Any = {  # matplotlib's own names
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "hatch.linewidth": 0.5,
+    "text.parse_math": False,  # a $ in a name is a $
 }
 
 
@@ -44,7 +47,10 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """One pair of axes. `places` are the names along x, `positions` where they stand (bars: one apart)."""
+    """One pair of axes. `places` are the names along x, `positions` where they stand (bars: one apart).
+
+    A series looks by its index, so all panels of a drawing have the same series; one may have no point in some.
+    """
 
     y_label: str
     x_label: str
@@ -55,11 +61,14 @@ class Panel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawing:
-    """A figure: panels below each other, one legend."""
+    """A figure: panels below each other, one legend for all."""
 
     kind: Literal["bars", "lines"]
     title: str
     panels: tuple[Panel, ...]
+
+    def __post_init__(self) -> None:
+        assert len({tuple(series.name for series in panel.series) for panel in self.panels}) == 1, "one legend for all"
 
 
 def require_matplotlib() -> None:
@@ -81,14 +90,16 @@ def draw(drawing: Drawing) -> dict[Literal["png", "svg"], bytes]:
         FigureCanvasAgg(figure)
         figure.suptitle(drawing.title, fontsize=10)
         axes = figure.subplots(len(drawing.panels), squeeze=False)[:, 0]
+        drawn = []  # of each panel, what each series looks like
         for ax, panel in zip(axes, drawing.panels, strict=True):
-            _bars(ax, panel) if drawing.kind == "bars" else _lines(ax, panel)
+            drawn.append(_bars(ax, panel) if drawing.kind == "bars" else _lines(ax, panel))
             ax.set_ylabel(panel.y_label)
             ax.set_xlabel(panel.x_label)
             ax.set_xticks(panel.positions, panel.places)
             ax.grid(axis="y", linewidth=0.4, color="#BBBBBB")
-        handles, names = axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=_columns(names, _width(drawing)), frameon=False)
+        names = [series.name for series in drawing.panels[0].series]
+        columns = _columns(names, _width(drawing))
+        figure.legend(_marks(drawing, drawn), names, loc="outside lower center", ncols=columns, frameon=False)
         return {"png": _saved(figure, "png"), "svg": _saved(figure, "svg")}
 
 
@@ -111,43 +122,66 @@ def _saved(figure: Any, form: Literal["png", "svg"]) -> bytes:
     return stream.getvalue()
 
 
-def _bars(ax: Any, panel: Panel) -> None:
+def _marks(drawing: Drawing, drawn: Sequence[Sequence[Any]]) -> list[Any]:
+    """What stands for each series in the legend: from the first panel that shows it, for nothing looks like nothing."""
+    return [
+        next((own[k] for own, panel in zip(drawn, drawing.panels, strict=True) if any(panel.series[k].points)), mark)
+        for k, mark in enumerate(drawn[0])
+    ]
+
+
+def bar_look(k: int) -> dict[str, Any]:
+    """What tells the k-th series' bars from others': no two of the first 64 are the same."""
+    return {"color": COLOURS[k % len(COLOURS)], "hatch": HATCHES[(k // len(COLOURS) + k) % len(HATCHES)]}
+
+
+def line_look(k: int) -> dict[str, Any]:
+    """What tells the k-th series' line from others': no two of the first 32 are the same, without colour too."""
+    return {
+        "color": COLOURS[k % len(COLOURS)],
+        "marker": MARKERS[k % len(MARKERS)],
+        "linestyle": STYLES[(k // len(MARKERS) + k) % len(STYLES)],
+    }
+
+
+def _bars(ax: Any, panel: Panel) -> list[Any]:
     width = 0.8 / max(1, len(panel.series))
+    drawn = []
     for k, series in enumerate(panel.series):
         offset = (k - (len(panel.series) - 1) / 2) * width
         there = _there(panel.positions, series.points)
-        ax.bar(
+        bars = ax.bar(
             [x + offset for x, _ in there],
             [point.estimate for _, point in there],
             width,
             yerr=_errors([point for _, point in there]),
-            label=series.name,
-            color=COLOURS[k % len(COLOURS)],
-            hatch=HATCHES[(k // len(COLOURS) + k) % len(HATCHES)],
-            edgecolor="#333333",
+            edgecolor=INK,
             linewidth=0.5,
             error_kw={"elinewidth": 0.9, "capsize": 2},
+            **bar_look(k),
         )
-    ax.axhline(0, color="#333333", linewidth=0.6)
+        drawn.append(bars)
+    ax.axhline(0, color=INK, linewidth=0.6)
+    return drawn
 
 
-def _lines(ax: Any, panel: Panel) -> None:
+def _lines(ax: Any, panel: Panel) -> list[Any]:
+    drawn = []
     apart = 0.012 * (max(panel.positions) - min(panel.positions))
     for k, series in enumerate(panel.series):
         there = _there(panel.positions, series.points)
-        ax.errorbar(
+        line = ax.errorbar(
             [x + (k - (len(panel.series) - 1) / 2) * apart for x, _ in there],  # or intervals would lie on each other
             [point.estimate for _, point in there],
             yerr=_errors([point for _, point in there]),
-            label=series.name,
-            color=COLOURS[k % len(COLOURS)],
-            marker=MARKERS[k % len(MARKERS)],
-            linestyle=STYLES[(k // len(COLOURS) + k) % len(STYLES)],
             markersize=4,
             linewidth=1.2,
             elinewidth=0.9,
             capsize=2,
+            **line_look(k),
         )
+        drawn.append(line)
+    return drawn
 
 
 def _there(positions: Sequence[float], points: Sequence[Point | None]) -> list[tuple[float, Point]]:

@@ -80,7 +80,7 @@ def _by_vocabulary(head: Head, linear: nn.Linear, hidden: Tensor, targets: Tenso
         raw = product(hidden, weight[part], None if bias is None else bias[part])
         column = (targets - start).unsqueeze(1)
         if raw.is_cuda:
-            top, total = _fold_on_cuda()(raw, column, top, total, head.scale, head.softcap)
+            top, total = _fold_on_cuda(raw.device)(raw, column, top, total, head.scale, head.softcap)
         else:
             top, total = _fold_in_place(head.shape(raw), column, top, total)
     # log(e^own / (e^own + Σ others)) = −log(1 + e^(others − own)): never above 0. An infinite logit must not look sure.
@@ -110,12 +110,12 @@ def _fold(
 
 
 @cache
-def _fold_on_cuda() -> Callable[..., tuple[Tensor, Tensor]]:
+def _fold_on_cuda(device: torch.device) -> Callable[..., tuple[Tensor, Tensor]]:
     """_fold, compiled where that works: tried once, on a block of one row."""
     compiled = torch.compile(_fold, dynamic=True)
-    row = torch.zeros(1, device="cuda")
+    row = torch.zeros(1, device=device)
     try:
-        compiled(torch.zeros(1, 8, device="cuda", dtype=torch.bfloat16), row.long().unsqueeze(1), row, row, 1.0, None)
+        compiled(torch.zeros(1, 8, device=device, dtype=torch.bfloat16), row.long().unsqueeze(1), row, row, 1.0, None)
     except Exception:  # whatever a compiler may raise: eager gives the same numbers
         return _fold
     return compiled

@@ -138,6 +138,12 @@ class DialogueTokens(ChatTokens):
         return any(len(token) > 1 and token in text for token in self.names(sorted(self._special_ids)))
 
 
+def require_reward_model(spec: ModelSpec) -> None:
+    """Raise ValueError for what RewardModelRater refuses before it reads weights."""
+    _checked_config(spec)
+    load_tokens(spec)
+
+
 def _checked_config(spec: ModelSpec) -> PretrainedConfig:
     if base_spec(spec) is not spec:
         raise ValueError(f"reward model {spec.path} is an adapter: merge it into its base, the head included")

@@ -6,13 +6,14 @@ sentence before the text. Knows no weights.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, assert_never, cast
 
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from crossward.core.flores import FLORES, flores_code
 from crossward.core.language import NAMES, language_name
+from crossward.engines.models import base_spec, read_config
 from crossward.engines.protocols import ModelSpec
 
 Style = Literal["flores", "m2m", "mbart", "madlad", "marian", "pair"]
@@ -107,6 +108,26 @@ class Seq2SeqTokens:
             f"{self.name} has no token for {language_name(code)} ({code}): name a model that knows the language, or "
             "translate with a chat model"
         )
+
+
+def seq2seq_config(spec: ModelSpec) -> PretrainedConfig:
+    """The configuration of a translation model. Raises ValueError where the checkpoint is something else."""
+    if base_spec(spec) is not spec:
+        raise ValueError(f"{spec.path} is an adapter: merge it into its translation model first")
+    config = read_config(spec)
+    if not config.is_encoder_decoder:
+        raise ValueError(
+            f"model {spec.path} ({config.model_type}) is no encoder-decoder: a chat model translates with the engine "
+            "transformers or vllm"
+        )
+    return config
+
+
+def require_seq2seq(spec: ModelSpec, pairs: Iterable[tuple[str, str]]) -> None:
+    """Raise ValueError where this is no model that translates these pairs of languages (from, into)."""
+    tokens = load_seq2seq_tokens(spec, seq2seq_config(spec))
+    for source, target in pairs:
+        tokens.require(source, target)
 
 
 def load_seq2seq_tokens(spec: ModelSpec, config: PretrainedConfig) -> Seq2SeqTokens:

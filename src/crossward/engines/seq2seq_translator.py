@@ -18,9 +18,9 @@ from crossward.core.seeds import derive_seed
 from crossward.core.text_pieces import Piece, pieces_of, put_together
 from crossward.core.translation import Translation
 from crossward.engines.hf_sampler import InverseCdf
-from crossward.engines.models import DTYPES, base_spec, in_portions, max_positions, read_config, resolve_device
+from crossward.engines.models import DTYPES, in_portions, max_positions, resolve_device
 from crossward.engines.protocols import Advance, ModelSpec, no_progress
-from crossward.engines.seq2seq_tokens import Seq2SeqTokens, load_seq2seq_tokens
+from crossward.engines.seq2seq_tokens import Seq2SeqTokens, load_seq2seq_tokens, seq2seq_config
 
 PIECE_TOKENS = 128  # of a line, before it is cut at its sentences: these models are trained on sentences
 MOST_NEW_TOKENS = 512  # of a piece
@@ -283,14 +283,7 @@ def _by_length(places: Sequence[int], rows: Sequence[_Row], tokens: int, most: i
 
 def _load(spec: ModelSpec) -> _Loaded:
     """Raises ValueError where the checkpoint is no whole encoder-decoder model with a tokenizer."""
-    if base_spec(spec) is not spec:
-        raise ValueError(f"{spec.path} is an adapter: merge it into its translation model first")
-    config = read_config(spec)
-    if not config.is_encoder_decoder:
-        raise ValueError(
-            f"model {spec.path} ({config.model_type}) is no encoder-decoder: a chat model translates with the engine "
-            "transformers or vllm"
-        )
+    config = seq2seq_config(spec)
     try:
         loaded = AutoModelForSeq2SeqLM.from_pretrained(
             spec.path,

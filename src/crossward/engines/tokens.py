@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -81,6 +82,16 @@ class ChatTokens:
             return response.token_ids
         ids = self._encode_plain(response.text)
         return (*ids, self.end_of_turn_id) if response.finish_reason == "stop" else ids
+
+    def own(self, response: Response) -> Response:
+        """The response, with ids only where they are this tokenizer's for its text: a file may be another model's."""
+        ids = response.token_ids
+        if ids is None:
+            return response
+        known = all(0 <= token < len(self._tokenizer) for token in ids)
+        if known and self.decode(ids) == response.text:
+            return response
+        return replace(response, token_ids=None)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of response ids before the first stop id; nothing stripped, special tokens left out."""

@@ -13,7 +13,14 @@ from typing import Any, cast
 from crossward import __version__
 from crossward.engines.protocols import Alignment, ModelSpec
 from crossward.engines.tokens import ChatTokens, load_tokens
-from crossward.pipeline.align_rows import Rows, answers_with_reference, as_answers, fitting, pairs_with_reference
+from crossward.pipeline.align_rows import (
+    Rows,
+    answers_with_reference,
+    as_answers,
+    fitting,
+    pairs_with_reference,
+    with_own_ids,
+)
 from crossward.pipeline.progress import Progress
 from crossward.store.align_manifest import AlignManifest, begun, write_manifest
 from crossward.store.json_lines import read_json_lines
@@ -53,7 +60,7 @@ def align_file(
         return _summary(output, alignment, known)
 
     tokens = load_tokens(model)
-    rows, longest, counts = _rows(read, model, tokens, alignment)
+    rows, longest, counts = _rows(read, model, tokens, alignment, progress)
     _tell(counts, rows, alignment, progress)
     manifest = AlignManifest(inputs=inputs, settings=settings, counts=counts, crossward=__version__)
     write_manifest(output, manifest)
@@ -89,7 +96,7 @@ def _settings(alignment: Alignment) -> dict[str, Any]:
 
 
 def _rows(
-    read: Preferences, model: ModelSpec, tokens: ChatTokens, alignment: Alignment
+    read: Preferences, model: ModelSpec, tokens: ChatTokens, alignment: Alignment, progress: Progress
 ) -> tuple[Rows, int, dict[str, Any]]:
     """What is trained, the most tokens that a row may have, and the counts. For KTO a pair is two answers."""
     from crossward.engines.models import base_spec, max_positions, read_config
@@ -97,7 +104,8 @@ def _rows(
     kto, max_length = alignment.method == "kto", alignment.training.max_length
     positions = max_positions(read_config(base_spec(model)))
     # A pair fits as a whole, also where it becomes two answers: the longer kind must not be left out more often.
-    rows, too_long = fitting(read.unpaired or read.pairs, tokens, max_length=max_length, positions=positions)
+    rows = with_own_ids(read.unpaired or read.pairs, tokens, progress)
+    rows, too_long = fitting(rows, tokens, max_length=max_length, positions=positions)
     if kto and not read.unpaired:
         rows = as_answers(cast(list[PairRow], rows))
     reasons = dict(Counter(read.left_out) + too_long)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 from crossward.core.records import Response
 from crossward.engines.protocols import Judged, Scorer, TrainingAnswer, TrainingPair
@@ -33,6 +34,19 @@ def as_answers(pairs: Sequence[PairRow]) -> list[AnswerRow]:
         for pair in pairs
         for response, desirable in ((pair.chosen, True), (pair.rejected, False))
     ]
+
+
+def with_own_ids(
+    rows: Sequence[PairRow] | Sequence[AnswerRow], tokens: ChatTokens, progress: Progress
+) -> list[PairRow] | list[AnswerRow]:
+    """The rows without the token ids that are another tokenizer's: those texts are encoded anew, and that is said."""
+    own: list[Any] = []
+    for row in rows:
+        sides = ("chosen", "rejected") if isinstance(row, PairRow) else ("response",)
+        own.append(replace(row, **{side: tokens.own(getattr(row, side)) for side in sides}))
+    if n := sum(before != after for before, after in zip(rows, own, strict=True)):
+        progress.say(f"{n} of {len(own)} rows hold token ids of another tokenizer: their texts are encoded anew")
+    return own
 
 
 def fitting(

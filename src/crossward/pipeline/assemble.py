@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from crossward.config import Config
 from crossward.core.instructions import Steering, judged_under
 from crossward.core.pairing import PairingRules
 from crossward.core.records import Prompt
 from crossward.core.spending import Budget
-from crossward.engines.endpoint import Endpoint, completions_url, read_key, require_httpx
+from crossward.engines.endpoint import Endpoint, require_endpoint
 from crossward.engines.models import base_spec, max_positions, model_fingerprint, read_config, settle
 from crossward.engines.protocols import (
     LanguageIdentifier,
@@ -125,7 +125,7 @@ class Engines:
             ("evaluate", asked, self.config.evaluate.max_new_tokens),
         ):
             longest = max((len(self.tokens(policy).prompt_ids(text)) for text in texts), default=0)
-            if positions is not None and longest + new > positions:
+            if texts and positions is not None and longest + new > positions:
                 raise ValueError(
                     f"the longest prompt of {key}, as sampled or judged, has {longest} tokens and {key}.max_new_tokens "
                     f"is {new}, but the model has {positions} positions: lower {key}.max_new_tokens or leave the "
@@ -149,10 +149,8 @@ class Engines:
             engine = self.sample_engine(stage)["engine"]
             note = "" if section.engine == engine else ", chosen by auto"
             return require_engine(engine, self.config.runtime.device) + note
-        require_httpx()
         endpoint = self._endpoint()
-        read_key(endpoint)
-        return f"openai: {endpoint.model} at {completions_url(endpoint.base_url)}"
+        return f"openai: {endpoint.model} at {require_endpoint(endpoint)}"
 
     def _endpoint(self) -> Endpoint:
         assert self.config.sample.openai is not None
@@ -196,6 +194,12 @@ class Engines:
         from crossward.engines.trl_trainer import TrlTrainer
 
         return TrlTrainer(model.spec, self.tokens(model))
+
+    def identified_by(self, languages: Sequence[str]) -> dict[str, Any]:
+        """What `identifier` depends on, for the manifests of stages that use it."""
+        kind = self.config.pair.language_filter
+        known = {} if kind == "none" else {"identified": sorted({*languages, "en"})}
+        return {"language_filter": kind, **known}
 
     def identifier(self, languages: Sequence[str]) -> LanguageIdentifier | None:
         """The language identifier for these languages and English; None where it is switched off."""

@@ -111,11 +111,11 @@ def _models(config: Config, prompts: Prompts, held_out: Prompts, findings: list[
         _attempt(findings, "lengths", lambda: engines.require_room(policy, prompts, held_out))
     _attempt(findings, "ranking", lambda: "; ".join(map(": ".join, require_ranking(engines, policy).items())))
     if config.train.replay is not None:
-        _attempt(findings, "replay", lambda: _replayed(config))
+        _attempt(findings, "replay", lambda: _replayed(config, policy, engines))
 
 
-def _replayed(config: Config) -> str:
-    replay = read_replay(config)
+def _replayed(config: Config, policy: Model, engines: Engines) -> str:
+    replay = read_replay(config, policy.spec, engines.tokens(policy), Silent())
     assert replay is not None
     return f"{len(replay.pairs)} offline pairs, to be {replay.share:.0%} of what is trained on"
 

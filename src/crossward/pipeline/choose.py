@@ -28,6 +28,18 @@ def require_engine(engine: str, device: str) -> str:
     return engine
 
 
+def require_chat_model(spec: ModelSpec) -> None:
+    """Raise ValueError where a checkpoint cannot be asked in words. Its weights are not read."""
+    config = read_config(base_spec(spec))
+    kinds = config.architectures or []
+    if config.is_encoder_decoder or any(kind.endswith("Classification") for kind in kinds):
+        raise ValueError(
+            f"model {spec.path} ({', '.join(kinds) or config.model_type}) cannot be asked in words: name a causal "
+            "language model with a chat template"
+        )
+    load_tokens(spec)
+
+
 def endpoint_of(
     engine: str,
     base_url: str | None,

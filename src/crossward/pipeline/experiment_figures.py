@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from crossward.engines.figures import Drawing, Panel, Point, Series
-from crossward.experiment_cells import Cell
+from crossward.experiment_cells import Cell, short_keys
 from crossward.experiment_config import Figure
-from crossward.pipeline.experiment_measures import REFERENCE
+from crossward.pipeline.experiment_measures import REFERENCE, policy_number
 from crossward.pipeline.experiment_results import Estimate, Result
 from crossward.pipeline.experiment_tables import (
     METRIC_TITLES,
@@ -54,15 +54,9 @@ def _figure(
     metrics: Sequence[str],
     missing: str,
 ) -> Described | None:
-    asked = (figure.metric,) if isinstance(figure.metric, str) else figure.metric or metrics
     panels: list[Panel] = []
     parts: list[str] = []
-    for metric in asked:
-        found = by_cell(results, metric, "value", figure.cells)
-        places, values = _placed(figure, found, columns_of(results, metric), cells)
-        values = {series: row for series, row in values.items() if any(value is not None for value in row)}
-        if not values:
-            continue
+    for metric, places, values in _aligned(figure, results, cells, metrics):
         title, unit, _ = METRIC_TITLES[metric]
         panels.append(_panel(figure, places, values, f"{title}, {unit}"))
         rows = [[series, *(shown(value, metric) for value in row)] for series, row in values.items()]
@@ -77,6 +71,32 @@ def _figure(
     return Described(name=name, drawing=drawing, caption=caption)
 
 
+def _aligned(
+    figure: Figure, results: Sequence[Result], cells: Sequence[Cell], metrics: Sequence[str]
+) -> list[tuple[str, list[Any], Values]]:
+    """Every metric that has values, its places and its series: the same ones for all, in the order of the cells.
+
+    A series looks by its index: one that lacks a metric keeps its place, empty, or those behind it would change colour.
+    """
+    asked = (figure.metric,) if isinstance(figure.metric, str) else figure.metric or metrics
+    found = {metric: by_cell(results, metric, "value", figure.cells) for metric in asked}
+    there = [cell for cell in cells if any(cell.name in by_name for by_name in found.values())]
+    placed: list[tuple[str, list[Any], Values]] = []
+    for metric, by_name in found.items():
+        same = {cell.name: by_name.get(cell.name, {}) for cell in there}
+        placed.append((metric, *_placed(figure, same, columns_of(results, metric), there)))
+    seen = {name for _, _, values in placed for name, row in values.items() if _has_any(row)}
+    return [
+        (metric, places, {name: row for name, row in values.items() if name in seen})
+        for metric, places, values in placed
+        if any(map(_has_any, values.values()))
+    ]
+
+
+def _has_any(row: Sequence[Estimate | None]) -> bool:
+    return any(value is not None for value in row)
+
+
 def _placed(figure: Figure, found: ByCell, languages: Sequence[str], cells: Sequence[Cell]) -> tuple[list[Any], Values]:
     """The places along x, and every series' values there."""
     match figure.shape:
@@ -87,7 +107,7 @@ def _placed(figure: Figure, found: ByCell, languages: Sequence[str], cells: Sequ
             }
         case "iterations":
             policies = [policy for by_policy in found.values() for policy in by_policy if policy != REFERENCE]
-            places = sorted(set(policies), key=lambda policy: int(policy.removeprefix("π_")))
+            places = sorted(set(policies), key=policy_number)
             return list(places), {
                 cell: [by_policy.get(place, {}).get(figure.language) for place in places]
                 for cell, by_policy in found.items()
@@ -99,19 +119,17 @@ def _placed(figure: Figure, found: ByCell, languages: Sequence[str], cells: Sequ
 def _by_number(figure: Figure, found: ByCell, cells: Sequence[Cell]) -> tuple[list[Any], Values]:
     """A series for every way in which cells differ beside the key; what is not numeric there is left out."""
     assert figure.key is not None
-    numbers = {cell.name: cell.changes.get(figure.key) for cell in cells}
-    known = [number for name, number in numbers.items() if name in found and _is_number(number)]
-    places: list[Any] = sorted(dict.fromkeys(known), key=float)
+    numeric = [cell for cell in cells if _is_number(cell.changes.get(figure.key))]
+    places: list[Any] = sorted({cell.changes[figure.key] for cell in numeric}, key=float)
+    short = short_keys([figure.key, *(key for cell in numeric for key in cell.changes)])
     values: Values = {}
-    for cell in cells:
-        number = numbers[cell.name]
-        if cell.name in found and _is_number(number):
-            others = {key: value for key, value in cell.changes.items() if key != figure.key}
-            series = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in others.items()) or figure.key
-            by_policy = found[cell.name]
-            row = values.setdefault(series, [None] * len(places))
-            row[places.index(number)] = by_policy.get(_named(figure, by_policy), {}).get(figure.language)
-    return list(places), values
+    for cell in numeric:
+        others = {key: value for key, value in cell.changes.items() if key != figure.key}
+        series = " ".join(f"{short[key]}={value}" for key, value in others.items()) or figure.key
+        by_policy = found[cell.name]
+        row = values.setdefault(series, [None] * len(places))
+        row[places.index(cell.changes[figure.key])] = by_policy.get(_named(figure, by_policy), {}).get(figure.language)
+    return places, values
 
 
 def _panel(figure: Figure, places: Sequence[Any], values: Values, label: str) -> Panel:

@@ -17,7 +17,7 @@ from crossward.experiment_config import JUDGE_METRICS, WORLD_METRICS
 from crossward.pipeline.progress import Progress
 from crossward.store import manifest
 from crossward.store.files import write_text
-from crossward.store.manifest import content_hash
+from crossward.store.manifest import content_hash, file_sha256
 from crossward.store.measures_file import read_measures
 from crossward.store.run_dir import IterationDir, RunDir
 from crossward.store.shared_stages import held
@@ -56,6 +56,15 @@ def policies_of(run: RunDir, iterations: int) -> dict[str, IterationDir]:
     return {REFERENCE: run.reference, **{f"π_{t}": run.iteration(t) for t in range(iterations + 1)}}
 
 
+def policy_number(name: str) -> int:
+    """t of π_t, and −1 of the reference: the order of policies, which is not that of their names.
+
+    >>> sorted(["π_10", "π_2", "reference"], key=policy_number)
+    ['reference', 'π_2', 'π_10']
+    """
+    return -1 if name == REFERENCE else int(name.removeprefix("π_"))
+
+
 def measure_run(
     path: Path, metrics: Sequence[str], config: Config, run: RunDir, of_world: OfWorld | None, progress: Progress
 ) -> None:
@@ -84,8 +93,16 @@ def measured_key(metrics: Sequence[str], config: Config, run: RunDir) -> str | N
         if answered is None or (config.evaluate.judge is not None and judged is None and not own_baseline):
             return None
         digests |= {f"{name}/{done.stage}": done.digest for done in (answered, judged) if done is not None}
-    how = {"length_control": config.evaluate.length_control, "dtype": config.models.dtype}
+    how: dict[str, Any] = {"length_control": config.evaluate.length_control, "dtype": config.models.dtype}
+    if any(metric in JUDGE_METRICS for metric in metrics):
+        # A run may be tabulated anew on the same verdicts: these may change, and so may what is in their files.
+        how |= {"difficulty": config.evaluate.difficulty, "gamed": config.evaluate.gamed, "rates": _sha256(run)}
     return content_hash({"format": _FORMAT, "metrics": list(metrics), "made from": digests, **how})
+
+
+def _sha256(run: RunDir) -> str | None:
+    """Of the run's win rates; None where it has none."""
+    return file_sha256(run.evaluation) if run.evaluation.exists() else None
 
 
 def read_measured(path: Path, key: str) -> dict[str, ByPolicy] | None:

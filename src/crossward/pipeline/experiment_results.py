@@ -13,7 +13,7 @@ from crossward.core.intervals import Interval
 from crossward.core.seeds_intervals import mean_over_seeds, ratio_difference_over_prompts, ratio_over_prompts
 from crossward.experiment_cells import CellRun
 from crossward.experiment_config import AVERAGE, NON_ENGLISH
-from crossward.pipeline.experiment_measures import REFERENCE, ByLanguage, ByPolicy, Measured
+from crossward.pipeline.experiment_measures import REFERENCE, ByLanguage, ByPolicy, Measured, policy_number
 
 Kind = Literal["value", "gain", "difference"]
 Over = Literal["seeds", "prompts", "nothing"]
@@ -79,7 +79,7 @@ def results_of(
                     by_policy = values.setdefault(run.cell.name, {}).setdefault(policy, {})
                     by_policy.setdefault(language, {})[run.seed] = value
         for cell, by_policy in values.items():
-            for policy, by_language in by_policy.items():
+            for policy, by_language in sorted(by_policy.items(), key=lambda item: policy_number(item[0])):
                 for language, by_seed in by_language.items():
                     start = None if policy in (REFERENCE, START) else by_policy.get(START, {}).get(language)
                     compared = baseline is not None and cell != baseline

@@ -9,11 +9,12 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 from crossward.core.answer_measures import MEASURES
 from crossward.experiment_config import FEATURES, Table
-from crossward.pipeline.experiment_measures import REFERENCE
+from crossward.pipeline.experiment_measures import REFERENCE, policy_number
 from crossward.pipeline.experiment_results import Estimate, Kind, Result
 from crossward.pipeline.report.tables import table as markdown_table
 
@@ -105,18 +106,22 @@ def tables_of(
 
 
 def numbered(names: Sequence[str]) -> list[str]:
-    """The names, with a number behind those that come again.
+    """The names, with a number behind those that come again: the next that makes no name of another.
 
-    >>> numbered(["a", "b", "a"])
-    ['a', 'b', 'a-2']
+    >>> numbered(["a", "b", "a", "c", "c-2", "c"])
+    ['a', 'b', 'a-2', 'c', 'c-2', 'c-3']
     """
-    return [name if name not in names[:i] else f"{name}-{names[:i].count(name) + 1}" for i, name in enumerate(names)]
+    found: list[str] = []
+    for name in names:
+        tried = (f"{name}-{n}" for n in count(2))
+        found.append(name if name not in found else next(new for new in tried if new not in names and new not in found))
+    return found
 
 
 def policy_of(asked: int | str, by_policy: Mapping[str, Any]) -> str | None:
     """π_t, or the last policy that there is; None where there is none."""
     known = [policy for policy in by_policy if policy != REFERENCE]
-    name = known[-1] if asked == "last" and known else f"π_{asked}"
+    name = max(known, key=policy_number) if asked == "last" and known else f"π_{asked}"
     return name if name in by_policy else None
 
 

@@ -48,11 +48,13 @@ def run(
     with run_lock(directory):
         again = provenance.stages_to_redo(directory, config, redo)
         provenance.require_same_config(directory, config, again)
-        engines, replay = Engines(config, given), read_replay(config)
+        engines = Engines(config, given)
         reference, policies = engines.reference(), [engines.policy()]
+        replay = read_replay(config, policies[0].spec, engines.tokens(policies[0]), progress)
         engines.require_comparable(policies[0], reference)
         prompts, held_out = training_prompts(config), evaluation_prompts(config)
         engines.require_room(policies[0], prompts, held_out)
+        engines.require_sample_engine("sample")
         require_ranking(engines, policies[0])
         judging = Judging.of(config, directory, tuple(held_out), progress)
         provenance.claim(directory, config, again)
@@ -152,15 +154,15 @@ def answer(
     """Answer the held-out prompts, if the recipe names any. The seed is the same for every policy: paired draws."""
     if not held_out:
         return
-    config = engines.config
+    config, languages = engines.config, (*engines.config.languages, *held_out)
     stages.evaluate(
         here.stage("evaluate"),
         held_out,
         open_sampler=lambda: engines.sampler(policy, "evaluate", progress=progress),
-        open_identifier=lambda: engines.identifier((*config.languages, *held_out)),
+        open_identifier=lambda: engines.identifier(languages),
         sampling=sampling_of(config.evaluate, derive_seed(config.seed, "evaluate")),
         shard_size=config.shard_size,
-        settings=engines.sample_engine("evaluate"),
+        settings={**engines.sample_engine("evaluate"), **engines.identified_by(languages)},
         inputs={"policy": policy.fingerprint, **prompt_hashes(held_out)},
         references=read_references(config.evaluate.reference_answers, held_out),
         progress=progress,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from crossward.core.judging import Order, PairTemplate, parse_template
 from crossward.core.spending import Budget, Spending
-from crossward.engines.endpoint import Endpoint, completions_url, read_key, require_httpx
+from crossward.engines.endpoint import Endpoint, require_endpoint
 from crossward.engines.protocols import Judge, ModelSpec, VllmOptions
 from crossward.pipeline.progress import Progress
 from crossward.store.keyed_lines import KeyedLines
@@ -35,9 +35,7 @@ class JudgeSettings:
                 "name one judge: a server (its address and model), or a checkpoint to be judged with in this process"
             )
         if self.endpoint is not None:  # what would fail later
-            completions_url(self.endpoint.base_url)
-            read_key(self.endpoint)
-            require_httpx()
+            require_endpoint(self.endpoint)
         if self.checkpoint is not None:
             from crossward.engines.vllm_engine import vllm_problem
 

@@ -20,12 +20,17 @@ from crossward.store.files import write_text
 from crossward.store.run_dir import RunDir, Stage, StageDir
 
 PACKAGES = ("crossward", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "lingua-language-detector")
+# A server may move and be asked more patiently; its model's name may not change. No manifest records these keys. But
+# samples and points of an unfinished shard are kept under the address: a server that moved is asked for them again.
+_SERVER = ("base_url", "api_key_env", "concurrency", "timeout_s")
 # Keys that may change between two runs of the same folder: they move or extend the work, they do not alter it.
-_PATIENCE = ("base_url", "api_key_env", "concurrency", "timeout_s", "attempts", "prompt_price", "completion_price")
 FREE = (
     *("runtime", "iterations", "run"),
     *("evaluate.length_control", "evaluate.difficulty", "evaluate.gamed"),  # win rates are computed anew each time
-    *(f"evaluate.judge.{key}" for key in (*_PATIENCE, "max_cost", "max_tokens")),
+    *(f"{section}.{key}" for section in ("sample.openai", "reward.judge") for key in (*_SERVER, "attempts")),
+    *(f"translator.{key}" for key in (*_SERVER, "request_attempts")),  # its attempts are at texts, not requests
+    *(f"evaluate.judge.{key}" for key in (*_SERVER, "attempts", "prompt_price", "completion_price")),
+    *(f"evaluate.judge.{key}" for key in ("max_cost", "max_tokens")),
 )
 # Every stage of an iteration is made from the one before; answers come from the policy that training made.
 CHAIN: tuple[Stage, ...] = get_args(Stage)

@@ -20,6 +20,7 @@ from crossward.pipeline.recipe_translator import (
     translator_identity,
     translator_manifest,
 )
+from crossward.pipeline.streams import ENDPOINT_WINDOW, SAMPLE_WINDOW
 from crossward.pipeline.translate_stage import translate
 from crossward.store.manifest import StageManifest
 from crossward.store.run_dir import IterationDir, Stage, StageDir
@@ -95,16 +96,18 @@ def translate_responses(
     from_english: bool = False,
 ) -> StageManifest:
     """The English translations of the sampled responses, by the recipe's translator; or the English ones' into each."""
-    section = engines.config.translator
+    section, languages = engines.config.translator, engines.config.languages
+    checked = engines.identified_by(languages) if section.checks else {}
     return translate(
         here.stage("translate-from-english" if from_english else "translate"),
         here.stage("sample"),
         from_english=from_english,
         open_translator=lambda kept: recipe_translator(engines, policy, kept, progress),
-        open_identifier=lambda: engines.identifier(engines.config.languages),
+        open_identifier=lambda: engines.identifier(languages),
         attempts=section.attempts,
         checks=section.checks,
-        settings=translator_manifest(engines),
+        window=SAMPLE_WINDOW if section.engine != "openai" else ENDPOINT_WINDOW,
+        settings={**translator_manifest(engines), **checked},
         inputs={"sample": sampled.digest, "translator": translator_identity(engines, policy)},
         progress=progress,
     )
@@ -172,6 +175,7 @@ def _rated(
         steering=steering,
         translated=here.stage("translate") if translated is not None else None,
         open_rater=lambda: open_rater(engines, policy, answers=here.stage("rate").answers, progress=progress),
+        count_tokens=lambda response: len(engines.tokens(policy).response_ids(response)),
         settings=({"steering": asdict(steering)} if reward.view == "crosslingual" else {}) | rater_settings(engines),
         inputs=inputs,
         progress=progress,

@@ -8,13 +8,16 @@ from typing import Any
 
 from crossward.core.rating import Template
 from crossward.core.translation import TranslationTemplate
+from crossward.engines.endpoint import require_endpoint
 from crossward.engines.models import base_spec, max_positions, model_fingerprint, read_config
 from crossward.engines.protocols import ModelSpec, Rater, Sampler
+from crossward.engines.seq2seq_tokens import require_seq2seq
 from crossward.engines.tokens import load_tokens
 from crossward.pipeline.assemble import Engines, Model, server_of
-from crossward.pipeline.choose import endpoint_sampler, local_sampler, resolved
+from crossward.pipeline.choose import endpoint_sampler, local_sampler, require_chat_model, resolved
 from crossward.pipeline.progress import Progress
-from crossward.pipeline.translators import read_translation_template
+from crossward.pipeline.recipe_translator import into_english
+from crossward.pipeline.translators import read_translation_template, require_no_words
 from crossward.store.manifest import content_hash
 
 
@@ -41,24 +44,17 @@ def open_rater(engines: Engines, policy: Model, *, answers: Path, progress: Prog
 
 def require_rater(engines: Engines) -> str:
     """The rater in words; raises ValueError where what it needs is not there. No weights are loaded."""
-    config = engines.config
-    match config.reward.kind:
+    match engines.config.reward.kind:
         case "reward-model":
+            from crossward.engines.reward_model import require_reward_model
+
             spec = _reward_model(engines)
-            read_config(spec)
+            require_reward_model(spec)
             return f"reward model {spec.path}"
         case "judge":
-            section = config.reward.judge
-            _rating_template(engines)
-            return f"judge {section.model or section.checkpoint or 'the policy itself'}, 0 to 5 points"
+            return f"judge {_require_judge(engines)}, 0 to 5 points"
         case "translation-likelihood":
-            _plain_template(engines)
-            if config.translator.engine in ("vllm", "openai"):
-                raise ValueError(
-                    f"reward.kind 'translation-likelihood' reads log-probabilities, which translator.engine "
-                    f"{config.translator.engine!r} does not give: take policy, transformers or seq2seq"
-                )
-            return f"likelihood of the English answers under {config.translator.model or 'the policy itself'}"
+            return f"likelihood of the English answers under {_require_likelihood(engines)}"
         case "given":
             engines.given.require_rater()
             return f"given: {engines.given.rater_identity}"
@@ -101,6 +97,38 @@ def rater_settings(engines: Engines) -> dict[str, Any]:
             return {"template": content_hash(_plain_template(engines).text)}
         case _:
             return {}
+
+
+def _require_judge(engines: Engines) -> str:
+    """Who judges; raises ValueError for what would fail at the first question."""
+    section = engines.config.reward.judge
+    _rating_template(engines)
+    if (server := server_of(section, attempts=section.attempts)) is not None:
+        return f"{server.model} at {require_endpoint(server)}"
+    if section.checkpoint is None:
+        return "the policy itself"
+    require_chat_model(engines.model_spec(section.checkpoint))
+    return section.checkpoint
+
+
+def _require_likelihood(engines: Engines) -> str:
+    """Whose likelihood is taken; raises ValueError for what would fail at the first answer."""
+    section = engines.config.translator
+    if section.engine in ("vllm", "openai"):
+        raise ValueError(
+            f"reward.kind 'translation-likelihood' reads log-probabilities, which translator.engine "
+            f"{section.engine!r} does not give: take policy, transformers or seq2seq"
+        )
+    spec = None if section.model is None else engines.model_spec(section.model)
+    if spec is not None and section.engine == "seq2seq":
+        require_no_words(None if section.template is None else Path(section.template))
+        require_seq2seq(spec, into_english(engines.config.languages))
+        return spec.path
+    _plain_template(engines)
+    if spec is None:
+        return "the policy itself"
+    require_chat_model(spec)
+    return spec.path
 
 
 def _judge(engines: Engines, policy: Model, answers: Path, progress: Progress) -> Rater:

@@ -4,6 +4,7 @@ What it leaves is what pairs are made from, as the score stage's scores are. A r
 out of its group and counted by reason.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from crossward.core.ensembles import ensemble
 from crossward.core.instructions import Steering
-from crossward.core.records import RatedBy, RatedPrompt, RatedResponse, SampledPrompt, View
+from crossward.core.records import RatedBy, RatedPrompt, RatedResponse, Response, SampledPrompt, View
 from crossward.engines.protocols import Advance, Rater, ToRate
 from crossward.pipeline.counts import Mean
 from crossward.pipeline.progress import Progress
@@ -21,6 +22,7 @@ from crossward.pipeline.streams import to_judge, windows
 from crossward.store import tables
 from crossward.store.manifest import StageManifest
 from crossward.store.run_dir import StageDir
+from crossward.store.shard_reasons import read_reasons, write_reasons
 
 
 def rate_together(
@@ -52,35 +54,45 @@ def rate(
     steering: Steering,
     translated: StageDir | None,
     open_rater: Callable[[], Rater],
+    count_tokens: Callable[[Response], int],
     settings: Mapping[str, Any],
     inputs: Inputs,
     progress: Progress,
 ) -> StageManifest:
-    """A rater's number for every sampled response, judged under the view's instruction."""
+    """A rater's number for every sampled response, judged under the view's instruction.
+
+    `count_tokens` of the policy: for responses of a server that does not say them. What could not be rated is counted
+    by reason, shard by shard on the disk, so that a stage that was cut forgets nothing.
+    """
 
     def work() -> Made:
-        missing = {
-            stage.shard(language, index): path
-            for language, index, path in sampled.shards()
-            if not stage.shard(language, index).exists()
-        }
-        told: dict[str, dict[str, int]] = {"failures": {}, "left_out": {}}
+        shards = sampled.shards()
+        missing = [found for found in shards if not stage.shard(*found[:2]).exists()]
         if missing:
             english = _english_answers(sampled)
-            total = sum(tables.count_responses(path) for path in missing.values())
+            total = sum(tables.count_responses(path) for _, _, path in missing)
             with closing(open_rater()) as rater, progress.task(f"{stage.title}: ratings", total) as advance:
-                for path, shard in missing.items():
+                for language, index, shard in missing:
                     translations = None if translated is None else stream_translated(translated, sampled, shard)
-                    groups = _rated(shard, source, view, steering, translations, english, rater, advance)
-                    tables.write_rated(path, groups)
-                told = {"failures": dict(rater.failures), "left_out": dict(rater.left_out)}
+                    groups = _rated(shard, source, view, steering, translations, english, rater, count_tokens, advance)
+                    noted = _with_reasons(groups, rater, stage.reasons_file(language, index))
+                    tables.write_rated(stage.shard(language, index), noted)
+        told = read_reasons((stage.reasons_file(*found[:2]) for found in shards), "failures", "left_out")
+        if missing:
             _say(f"{stage.title}: responses without a rating", told["failures"], progress)
             _say(f"{stage.title}: left out of ratings", told["left_out"], progress)
         stage.answers.unlink(missing_ok=True)
-        files = [stage.shard(language, index) for language, index, _ in sampled.shards()]
+        files = [stage.shard(*found[:2]) for found in shards]
         return files, {"languages": _counts(stage), **told}
 
     return run_stage(stage, inputs, {"source": source, "view": view, **settings}, work)
+
+
+def _with_reasons(groups: Iterator[RatedPrompt], rater: Rater, path: Path) -> Iterator[RatedPrompt]:
+    """The groups of a shard; behind the last one what the rater counted at them is written to `path`."""
+    failures, left_out = Counter(rater.failures), Counter(rater.left_out)
+    yield from groups
+    write_reasons(path, {"failures": rater.failures - failures, "left_out": rater.left_out - left_out})
 
 
 def _say(what: str, reasons: Mapping[str, int], progress: Progress) -> None:
@@ -96,6 +108,7 @@ def _rated(
     translations: Iterator[SampledPrompt] | None,
     english: Mapping[str, tuple[str, ...]],
     rater: Rater,
+    count_tokens: Callable[[Response], int],
     advance: Advance,
 ) -> Iterator[RatedPrompt]:
     translated = None if translations is None else windows(translations)
@@ -117,11 +130,21 @@ def _rated(
                 rated_by=source,
                 judged_under=judged.instruction,
                 responses=tuple(
-                    RatedResponse(response=response, rating=rating, n_tokens=len(response.token_ids or ()))
+                    RatedResponse(response=response, rating=rating, n_tokens=_n_tokens(response, count_tokens))
                     for response, rating in zip(own, ratings, strict=True)
                     if rating is not None
                 ),
             )
+
+
+def _n_tokens(response: Response, count_tokens: Callable[[Response], int]) -> int:
+    """The response's length in tokens; 0 (not known) of a text that the policy's tokenizer refuses."""
+    if response.token_ids is not None:
+        return len(response.token_ids)
+    try:
+        return count_tokens(response)
+    except ValueError:  # it holds a special token: no reason to lose the ratings of all others
+        return 0
 
 
 def _english_answers(sampled: StageDir) -> dict[str, tuple[str, ...]]:

@@ -1,5 +1,6 @@
 """From a recipe to its translator: the policy of the iteration, another model, or a server."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -43,10 +44,15 @@ def translator_settings(engines: Engines, policy: ModelSpec) -> TranslatorSettin
 def require_translator(engines: Engines, policy: ModelSpec) -> str:
     """The translator in words; raises ValueError where what it needs is not there. No weights are loaded."""
     settings = translator_settings(engines, policy)
-    engine = settings.resolved_engine()
-    if engine != "seq2seq":
-        read_translation_template(settings.template, parse=settings.parse)
-    return f"{settings.name} with {engine}"
+    pairs = into_english(engines.config.languages)
+    if engines.config.method == "lidr":
+        pairs += [(english, language) for language, english in pairs]
+    return f"{settings.name} with {settings.require(pairs)}"
+
+
+def into_english(languages: Sequence[str]) -> list[tuple[str, str]]:
+    """What the responses of a recipe are translated from and into."""
+    return [(language, "en") for language in languages if language != "en"]
 
 
 def translator_identity(engines: Engines, policy: Model) -> str:

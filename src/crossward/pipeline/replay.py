@@ -1,12 +1,18 @@
 """Offline preference pairs that a recipe mixes into training: read once, before anything runs."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from crossward.config import Config
 from crossward.core.records import Prompt
 from crossward.core.replay import drawn
-from crossward.engines.protocols import Judged
+from crossward.engines.models import base_spec, max_positions, read_config
+from crossward.engines.protocols import Judged, ModelSpec
+from crossward.engines.tokens import ChatTokens
+from crossward.pipeline.align_rows import fitting, with_own_ids
+from crossward.pipeline.progress import Progress
 from crossward.store.pair_rows import PairRow
 from crossward.store.preference_file import read_preferences
 
@@ -32,8 +38,11 @@ class Replayed:
         ]
 
 
-def read_replay(config: Config) -> Replayed | None:
-    """What a recipe replays; None where it replays nothing. Raises ValueError where the file holds no pairs."""
+def read_replay(config: Config, policy: ModelSpec, tokens: ChatTokens, progress: Progress) -> Replayed | None:
+    """What a recipe replays; None where it replays nothing. What the policy cannot be trained on is left out and said.
+
+    Raises ValueError where the file holds no pairs, or none that fits.
+    """
     section = config.train.replay
     if section is None:
         return None
@@ -43,4 +52,12 @@ def read_replay(config: Config) -> Replayed | None:
             f"train.replay.path {section.path} holds single answers ({found.format}) and no pairs: DPO needs a chosen "
             "and a rejected answer to each prompt"
         )
-    return Replayed(pairs=found.pairs, sha256=found.sha256, share=section.share)
+    positions = max_positions(read_config(base_spec(policy)))
+    rows = with_own_ids(found.pairs, tokens, progress)
+    fit, too_long = fitting(rows, tokens, max_length=config.train.max_length, positions=positions)
+    left_out = Counter(found.left_out) + too_long
+    told = ", ".join(f"{reason} {n}" for reason, n in left_out.most_common()) or "nothing"
+    if not fit:
+        raise ValueError(f"train.replay.path {section.path}: no pair is left to train on ({told}): look at the file")
+    progress.say(f"{len(fit)} offline pairs to replay from {section.path}; left out: {told}")
+    return Replayed(pairs=tuple(cast(list[PairRow], fit)), sha256=found.sha256, share=section.share)

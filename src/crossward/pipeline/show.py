@@ -35,11 +35,12 @@ def prompt_life(run: Path, prompt_id: str, language: str | None = None) -> list[
 
 def _in_iteration(directory: RunDir, t: int, language: str, prompt_id: str) -> list[str]:
     here = directory.iteration(t)
-    ranked = here.stage("rate") if here.stage("rate").path.exists() else here.stage("score")
+    ranked = here.stage("rate") if here.stage("rate").shards() else here.stage("score")
     scored = _find(ranked, language, prompt_id)
+    outcomes = _outcomes(here.stage("pair"), language, prompt_id)
     if scored is None:
-        return _sampled_only(here.stage("sample"), t, language, prompt_id)
-    outcome = _outcome(here.stage("pair"), language, prompt_id)
+        return _sampled_only(here.stage("sample"), t, language, prompt_id, outcomes)
+    outcome = outcomes[0] if outcomes else None
     lines = _header(scored.prompt, t)
     match scored:
         case ScoredPrompt():
@@ -68,12 +69,23 @@ def _in_iteration(directory: RunDir, t: int, language: str, prompt_id: str) -> l
     return lines
 
 
-def _sampled_only(stage: StageDir, t: int, language: str, prompt_id: str) -> list[str]:
+def _sampled_only(
+    stage: StageDir, t: int, language: str, prompt_id: str, outcomes: list[PreferencePair | Skipped]
+) -> list[str]:
+    """A prompt whose responses have no score: not yet, or (lidr) never, as its pairs are made by direction."""
     for code, _, path in stage.shards():
         for group in tables.read_sampled(path) if code == language else []:
             if group.prompt.id == prompt_id:
-                return [*_header(group.prompt, t), *(f"  {r.text!r}" for r in group.responses), "not scored yet"]
+                told = [line for outcome in outcomes for line in _by_direction(outcome)] or ["not scored yet"]
+                return [*_header(group.prompt, t), *(f"  {r.text!r}" for r in group.responses), *told]
     return []
+
+
+def _by_direction(outcome: PreferencePair | Skipped) -> list[str]:
+    if isinstance(outcome, Skipped):
+        return [f"no pair: {outcome.reason}"]
+    sides = (("chosen", outcome.chosen), ("rejected", outcome.rejected))
+    return ["pair by the direction of translation:", *(f"{name:9}{side.response.text!r}" for name, side in sides)]
 
 
 def _header(prompt: Prompt, t: int) -> list[str]:
@@ -85,8 +97,9 @@ def _find(stage: StageDir, language: str, prompt_id: str) -> Ranked | None:
     return next((group for group in stream_ranked(stage, language) if group.prompt.id == prompt_id), None)
 
 
-def _outcome(stage: StageDir, language: str, prompt_id: str) -> PreferencePair | Skipped | None:
+def _outcomes(stage: StageDir, language: str, prompt_id: str) -> list[PreferencePair | Skipped]:
+    """What became of a prompt; one outcome, but for English under lidr, which has one for every other language."""
     path = stage.language_file(language)
     if not path.exists():
-        return None
-    return next((outcome for outcome in tables.read_outcomes(path) if outcome.prompt.id == prompt_id), None)
+        return []
+    return [outcome for outcome in tables.read_outcomes(path) if outcome.prompt.id == prompt_id]

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from crossward.core.language import language_name
 from crossward.core.pairing import PairingRules, Survey
@@ -135,13 +135,14 @@ def train_file(
     from crossward.engines.hf_scorer import HfScorer
     from crossward.engines.models import settle
     from crossward.engines.trl_trainer import TrlTrainer
+    from crossward.pipeline.align_rows import with_own_ids
     from crossward.pipeline.comparable import comparable_tokens
 
     if output.exists():
         raise ValueError(f"{output} already exists: choose another --output, or delete it first")
     settle()
-    rows = pair_rows.read_pairs(input)
     tokens = comparable_tokens(policy, reference)
+    rows = cast(list[pair_rows.PairRow], with_own_ids(pair_rows.read_pairs(input), tokens, progress))
     judged = [
         Judged(instruction=row.instruction, responses=(row.chosen, row.rejected), name=f"pair {row.id!r}")
         for row in rows

@@ -15,7 +15,7 @@ from crossward.core.records import Ranked, Response, ResponseLogprob, SampledPro
 from crossward.core.surprisal import SurprisalPenalty
 from crossward.engines.protocols import Advance, Judged, LanguageIdentifier, Scorer, no_progress
 
-WINDOW = 128  # groups that are scored together
+WINDOW = 126  # groups that are scored together; a multiple of 3, the published scorer's batch
 SAMPLE_WINDOW = 64  # prompts that are sampled together
 ENDPOINT_WINDOW = 1024  # prompts that a server is asked: its slots stand empty only at the end of a window
 Item = TypeVar("Item")

@@ -6,7 +6,7 @@ kept from one process to the next. No model is opened before the first text is t
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -16,11 +16,12 @@ from typing import Any, Literal
 
 from crossward.core.records import SampledPrompt
 from crossward.core.translation import TranslationTemplate, parse_template
-from crossward.engines.endpoint import Endpoint, completions_url, read_key, require_httpx
+from crossward.engines.endpoint import Endpoint, require_endpoint
 from crossward.engines.models import base_spec, max_positions, model_fingerprint, read_config, settle
 from crossward.engines.protocols import KeptRows, ModelSpec, Sampler, Translator, VllmOptions
+from crossward.engines.seq2seq_tokens import require_seq2seq
 from crossward.engines.tokens import ChatTokens, load_tokens
-from crossward.pipeline.choose import local_sampler, require_engine, resolved
+from crossward.pipeline.choose import local_sampler, require_chat_model, require_engine, resolved
 from crossward.pipeline.progress import Progress
 from crossward.store import edges
 
@@ -76,9 +77,34 @@ class TranslatorSettings:
             return "seq2seq"
         if self.engine == "seq2seq":
             raise ValueError(
-                f"model {self.model.path} is no encoder-decoder: leave out --engine seq2seq, it is asked in words"
+                f"model {self.model.path} is no encoder-decoder: leave out the engine seq2seq, it is asked in words"
             )
         return require_engine(resolved(self.engine, self.model), self.model.device)
+
+    def require(self, pairs: Iterable[tuple[str, str]] = ()) -> str:
+        """The engine itself; raises ValueError for what would fail at the first text of these pairs (from, into).
+
+        No weights are read and no server is asked.
+        """
+        engine = self.resolved_engine()
+        if self.endpoint is not None:
+            require_endpoint(self.endpoint)
+        elif self.model is not None and engine == "seq2seq":
+            require_no_words(self.template)
+            require_seq2seq(self.model, pairs)
+        elif self.model is not None:
+            require_chat_model(self.model)
+        if engine != "seq2seq":
+            read_translation_template(self.template, parse=self.parse)
+        return engine
+
+
+def require_no_words(template: Path | None) -> None:
+    """Raise ValueError where a template is given beside a translation model, which has no use for one."""
+    if template is not None:
+        raise ValueError(
+            f"a translation model is asked in no words: leave out the template {template}, or name a chat model"
+        )
 
 
 def read_translation_template(
@@ -124,9 +150,7 @@ def _served(settings: TranslatorSettings, kept: KeptRows | None, progress: Progr
 
     endpoint = settings.endpoint
     assert endpoint is not None
-    completions_url(endpoint.base_url)  # what would fail later
-    read_key(endpoint)
-    require_httpx()
+    require_endpoint(endpoint)  # what would fail later
     answers = None if kept is None else _KeptAnswers(kept)
     return ChatTranslator(
         lambda: OpenAiSampler(endpoint, None, kept=answers, say=progress.say),
@@ -141,8 +165,7 @@ def _served(settings: TranslatorSettings, kept: KeptRows | None, progress: Progr
 def _seq2seq(settings: TranslatorSettings) -> Translator:
     from crossward.engines.seq2seq_translator import Seq2SeqTranslator
 
-    if settings.template is not None:
-        raise ValueError("a translation model is asked in no words: leave out --template, or name a chat model")
+    require_no_words(settings.template)
     assert settings.model is not None
     return Seq2SeqTranslator(
         settings.model,

@@ -122,10 +122,10 @@ def read_row(format: Format, row: Row, where: str) -> RawPair | RawAnswer:
 
 def decoded(row: Mapping[str, Any]) -> Row:
     """A CSV's row with the lists of messages (and alpaca's list of outputs) that its cells spell in JSON."""
-    return {key: _cell(value) for key, value in row.items()}
+    return {key: _cell(value, key) for key, value in row.items()}
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: Any, key: str) -> Any:
     if not isinstance(value, str) or value[:1] not in ("[", "{"):
         return value
     try:
@@ -134,7 +134,8 @@ def _cell(value: Any) -> Any:
         return value
     items = found if isinstance(found, list) else [found]
     messages = all(isinstance(item, dict) and ("role" in item or "from" in item) for item in items)
-    return found if items and (messages or all(isinstance(item, str) for item in items)) else value
+    outputs = key == "output" and all(isinstance(item, str) for item in items)  # elsewhere a list of texts is a text
+    return found if items and (messages or outputs) else value
 
 
 # Pairs and single answers

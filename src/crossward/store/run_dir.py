@@ -78,6 +78,10 @@ class StageDir:
             raise ValueError(f"shard index must be 0 or more, got {index}")
         return self.path / safe_name(language) / f"part-{index:05d}.parquet"
 
+    def reasons_file(self, language: str, index: int) -> Path:
+        """<stage>/<language>/part-00000.reasons.json, beside the shard"""
+        return self.shard(language, index).with_suffix(".reasons.json")
+
     def language_file(self, language: str) -> Path:
         """<stage>/<language>.parquet"""
         return self.path / f"{safe_name(language)}.parquet"
