@@ -66,6 +66,10 @@ def test_prompts_name_a_source_per_language():
         ({"reward": {"judge": {"base_url": "http://x/v1"}}}, r"reward.judge: name one judge"),
         ({"reward": {"judge": {"draws": 3}}}, r"3 draws at temperature 0 are all the same"),
         ({"reward": {"steering": {"line": "In Spanish."}}}, r"must say which language it asks for, as \{language\}"),
+        (
+            {"reward": {"steering": {"language": "target", "line": "In {language}."}}},
+            r"yours by language code under lines",
+        ),
         ({"reward": {"kind": "translation-likelihood"}, "languages": ["es"]}, r"English answers: add en to languages"),
         (
             {"reward": {"kind": "judge"}, "compatibility": "published"},

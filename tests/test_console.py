@@ -34,6 +34,13 @@ def test_what_a_person_can_mend_is_one_sentence(
     assert told.count("\n") == 1
 
 
+def test_square_brackets_are_no_markup(capsys: pytest.CaptureFixture[str]):
+    console.show_table("title [bold]", ["cell", "[red]"], [["languages=[en, es]", "x[/bar]"]])
+    shown = capsys.readouterr().out
+    for text in ("title [bold]", "[red]", "languages=[en, es]", "x[/bar]"):
+        assert text in shown
+
+
 def test_what_is_our_fault_is_not_hidden():
     for error in (KeyError("x"), OSError(errno.EIO, "broken", "x")):
         with pytest.raises(type(error)):

@@ -30,6 +30,14 @@ class SteeringSection(Section):
             raise ValueError(f"the line must say which language it asks for, as {{language}}, got {line!r}")
         return line
 
+    @model_validator(mode="after")
+    def _line_is_used(self) -> "SteeringSection":
+        if self.language == "target" and self.line != STEERING_LINE:
+            raise ValueError(
+                "language 'target' has lines of its own: give yours by language code under lines, not line"
+            )
+        return self
+
 
 class Surprisal(Section):
     """What is done about tokens that π_ref finds implausible: excess = Σ max(0, −log π_ref(y_t) − threshold), in nats.

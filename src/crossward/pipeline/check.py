@@ -168,7 +168,8 @@ def _run_folder(config: Config, findings: list[Finding]) -> None:
     existing = next(parent for parent in (directory.root, *directory.root.absolute().parents) if parent.exists())
     free, needed = shutil.disk_usage(existing).free, _bytes_needed(config)
     level = "ok" if free > needed else "error"
-    text = f"{needed / 1e9:.1f} GB needed for checkpoints and optimiser states, {free / 1e9:.1f} GB free"
+    told = f"{needed / 1e9:.1f} GB" if needed else "an unknown size (the policy's weights are not on this disk)"
+    text = f"{told} needed for checkpoints and optimiser states, {free / 1e9:.1f} GB free"
     findings.append(Finding(level=level, subject="disk", text=text))
 
 

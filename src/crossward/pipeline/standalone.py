@@ -141,8 +141,9 @@ def train_file(
     if output.exists():
         raise ValueError(f"{output} already exists: choose another --output, or delete it first")
     settle()
+    read = pair_rows.read_pairs(input)
     tokens = comparable_tokens(policy, reference)
-    rows = cast(list[pair_rows.PairRow], with_own_ids(pair_rows.read_pairs(input), tokens, progress))
+    rows = cast(list[pair_rows.PairRow], with_own_ids(read, tokens, progress))
     judged = [
         Judged(instruction=row.instruction, responses=(row.chosen, row.rejected), name=f"pair {row.id!r}")
         for row in rows

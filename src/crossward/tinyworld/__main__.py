@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="changes of the recipe")
     parser.add_argument("--preset", choices=get_args(PresetName), default="demo", help="fast: seconds, for tests")
     parser.add_argument("--mode", choices=get_args(Mode), default="plain", help="hard: answers mix languages")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
 
     def work() -> None:
         from crossward.tinyworld.demo import demo
