@@ -33,9 +33,7 @@ class SteeringSection(Section):
     @model_validator(mode="after")
     def _line_is_used(self) -> "SteeringSection":
         if self.language == "target" and self.line != STEERING_LINE:
-            raise ValueError(
-                "language 'target' has lines of its own: give yours by language code under lines"
-            )
+            raise ValueError("language 'target' has lines of its own: give yours by language code under lines")
         return self
 
 
