@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from crossward.config import Config, load, parse
+from crossward.yaml_keys import load_yaml
 
 MINIMAL: dict[str, Any] = {
     "run": "runs/r",
@@ -121,6 +122,17 @@ def test_files_that_are_no_recipe(tmp_path: Path):
     broken.write_text("- 1")
     with pytest.raises(ValueError, match="got list"):
         load(broken)
+
+
+def test_a_key_that_comes_twice_is_refused_and_an_anchor_is_not(tmp_path: Path):
+    path = recipe(tmp_path)
+    path.write_text(path.read_text() + "seed: 1\nseed: 2\n")
+    with pytest.raises(ValueError, match=r"line \d+: the key 'seed' comes a second time"):
+        load(path)
+    with pytest.raises(ValueError, match=r"override .*: line 1: the key 'n' comes a second time"):
+        load(recipe(tmp_path), ["sample={n: 2, n: 3}"])
+    merged = "x: {y: &a {<<: &b {k: 1}, k: 2}}\nz: {<<: *a, <<: *b, k: 3}\n"
+    assert load_yaml(merged) == {"x": {"y": {"k": 2}}, "z": {"k": 3}}
 
 
 @pytest.mark.parametrize("override", ["sample.n", "=3", "run.x=1"])

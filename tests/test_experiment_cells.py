@@ -141,6 +141,42 @@ def test_a_name_that_is_taken_is_a_folders(name: str, tmp_path: Path):
     (tmp_path / name).mkdir()
 
 
+def test_a_section_in_a_grid_changes_the_keys_that_it_names_as_in_a_cell():
+    sections = [{"view": "crosslingual"}, {"view": "multilingual"}]
+    found = runs(set={"reward.reference": "previous"}, grid={"reward": sections, "sample.n": [5]}, seeds=[1])
+    assert [run.cell.name for run in found] == ["view=crosslingual n=5", "view=multilingual n=5"]
+    assert [run.config.reward.reference for run in found] == ["previous", "previous"]
+    assert found[1].cell.changes == {"reward.view": "multilingual", "sample.n": 5}
+    named = runs(set={"reward.reference": "previous"}, cells={"b": {"reward": sections[1]}}, seeds=[1])
+    assert named[0].config.reward == found[1].config.reward
+    replays = [None, {"path": "pairs.jsonl"}]
+    found = runs(grid={"train": {"replay": replays}}, seeds=[1])
+    assert [run.cell.name for run in found] == ["replay=null", "path=pairs.jsonl"]
+    with pytest.raises(ValueError, match=r"grid: reward\.view is given by two of its keys"):
+        runs(grid={"reward": sections, "reward.view": ["translated"]})
+
+
+@pytest.mark.parametrize("where", ["set", "cells", "grid"])
+def test_a_key_that_is_dotted_and_nested_is_refused(where: str):
+    changes: dict[str, Any] = {"sample.n": [3], "sample": {"n": [4]}}
+    with pytest.raises(ValueError, match=r"sample\.n is given twice, dotted and nested"):
+        runs(**{"cells": {"a": {}}, where: {"a": changes} if where == "cells" else changes})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train.replay.path": "{experiment}/worlds/{seed}/preferences.jsonl"},
+        {"reward": {"kind": "reward-model", "reward_model": {"path": "{experiment}/worlds/{seed}/reward-model"}}},
+    ],
+)
+def test_what_a_world_has_with_rivals_alone_needs_them(changes: dict[str, Any]):
+    more: dict[str, Any] = {"measure": {"metric": "gold"}, "cells": {"a": {}, "b": changes}}
+    with pytest.raises(ValueError, match=r"cell 'b': a world has .* with `world\.rivals: true` alone"):
+        runs(world={"kind": "tiny"}, **more)
+    assert len(runs(world={"kind": "tiny", "rivals": True}, **more)) == 4
+
+
 def test_all_mistakes_are_told_once_with_the_cells_that_have_them():
     with pytest.raises(ValueError, match="cell 'a'") as error:
         runs(cells={"a": {"sample.n": 1}, "b": {"sample.n": 1}, "c": {"pair.choise": "random"}, "d": {}})

@@ -83,6 +83,13 @@ def test_a_missing_key_and_a_missing_file(tmp_path: Path):
         read_experiment(tmp_path / "e.yaml")
 
 
+def test_a_key_that_comes_twice_is_refused_with_its_line(tmp_path: Path):
+    path = tmp_path / "e.yaml"
+    path.write_text("cells:\n  a: {sample.n: 3}\n  b: {}\n  a: {sample.n: 4}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"e\.yaml, line 4: the key 'a' comes a second time \(first in line 2\)"):
+        read_experiment(path)
+
+
 def test_flat_keeps_empty_sections_and_lists():
     assert flat({"a": {"b": {"c": 1}, "d": {}}, "e.f": [1]}) == {"a.b.c": 1, "a.d": {}, "e.f": [1]}
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -42,28 +42,42 @@ def experiment(
         from crossward.engines.figures import require_matplotlib
 
         require_matplotlib()
-    if plan:
-        return _show_plan(chosen, directory, json=json)
-    from crossward.pipeline.experiment import run_experiment
+    from crossward.pipeline.experiment import lacking, run_experiment
+    from crossward.pipeline.experiment_requirements import LackingError
 
     world = None
     if asked.world is not None:
         from crossward.tinyworld.experiment_gold import world_source
 
         world = world_source(asked.world)
-    outcome = run_experiment(
-        asked,
-        runs,
-        part=chosen,
-        directory=directory,
-        jobs=jobs,
-        world=world,
-        progress=console.Terminal(),
-        progress_of=Labelled if jobs > 1 else _told,
-    )
+    if plan:
+        lines = lacking(asked, chosen, directory, world)
+        _show_plan(chosen, directory, lines, json=json)
+        return _refuse(lines) if lines else None
+    try:
+        outcome = run_experiment(
+            asked,
+            runs,
+            part=chosen,
+            directory=directory,
+            jobs=jobs,
+            world=world,
+            progress=console.Terminal(),
+            progress_of=Labelled if jobs > 1 else _told,
+        )
+    except LackingError as error:
+        return _refuse(error.lines)
     _show(outcome, directory, json=json)
     if outcome.failures:
         raise typer.Exit(min(failure.kind for _, failure in outcome.failures))
+    return None
+
+
+def _refuse(lines: Sequence[str]) -> NoReturn:
+    """Say what is lacking, a line each; the exit code of what the user can mend."""
+    for line in lines:
+        console.err.print(f"crossward: {line}", markup=False)
+    raise typer.Exit(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +118,7 @@ def _seed_of(run: Any) -> int:
     return run.seed
 
 
-def _show_plan(runs: Sequence[Any], directory: Any, *, json: bool) -> None:
+def _show_plan(runs: Sequence[Any], directory: Any, lacking: Sequence[str], *, json: bool) -> None:
     from crossward.pipeline.experiment_plan import plan_of
 
     plan = plan_of(runs, directory)
@@ -125,7 +139,7 @@ def _show_plan(runs: Sequence[Any], directory: Any, *, json: bool) -> None:
             }
             for cell, by_seed in plan.cells.items()
         ]
-        return console.show_json({**counts, "cells": cells})
+        return console.show_json({**counts, "cells": cells, "lacking": list(lacking)})
     rows = [
         [
             cell,

@@ -25,7 +25,7 @@ from crossward.sections import (
     Section,
     Train,
 )
-from crossward.yaml_keys import put, read_yaml, sentences
+from crossward.yaml_keys import load_yaml, put, read_yaml, sentences
 
 
 class Config(Section):
@@ -187,7 +187,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise ValueError(f"override {override!r} must look like section.key=value, for instance sample.n=4")
     try:
-        put(tree, key, yaml.safe_load(value))
+        put(tree, key, load_yaml(value))
     except yaml.YAMLError:
         raise ValueError(f"override {override!r}: {value!r} is not a YAML value") from None
     except ValueError as error:

@@ -28,6 +28,7 @@ from crossward.experiment_config import (
 from crossward.yaml_keys import put, read_yaml
 
 _OWN_KEYS = ("run", "seed")  # of a recipe, which the experiment sets itself
+_RIVALS = ("reward-model", "preferences.jsonl")  # of a world, where it is asked for them
 _NAME_BYTES = 255  # of a folder, as file systems count
 
 
@@ -72,6 +73,7 @@ def cell_runs(experiment: Experiment, *, root: Path) -> list[CellRun]:
     if mistakes:
         raise ValueError("; ".join(f"{_told(named, len(cells))}: {text}" for text, named in mistakes.items()))
     _require_different(runs)
+    _require_rivals_made(experiment, runs, root)
     _require_measurable(experiment, runs)
     _require_shown(experiment, cells, runs)
     return runs
@@ -89,15 +91,7 @@ def short_keys(keys: Iterable[str]) -> dict[str, str]:
 
 
 def _cells(experiment: Experiment) -> list[Cell]:
-    grid = flat(experiment.grid)
-    short = short_keys(grid)
-    cells = [
-        Cell(
-            name=" ".join(f"{short[key]}={_in_a_name(value)}" for key, value in zip(grid, values, strict=True)),
-            changes=dict(zip(grid, values, strict=True)),
-        )
-        for values in (itertools.product(*grid.values()) if grid else ())
-    ]
+    cells = _grid_cells(experiment.grid)
     cells += [Cell(name=name, changes=flat(changes)) for name, changes in experiment.cells.items()]
     if not cells:
         raise ValueError("the experiment has no cells: give a grid (keys with lists of values), or cells by name")
@@ -110,6 +104,25 @@ def _cells(experiment: Experiment) -> list[Cell]:
         near = difflib.get_close_matches(experiment.baseline, names, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else f"cells are {', '.join(names)}"
         raise ValueError(f"baseline {experiment.baseline!r} is no cell; {hint}")
+    return cells
+
+
+def _grid_cells(tree: Mapping[str, Any]) -> list[Cell]:
+    """Every combination of a grid's values; a value that is a section changes the keys that it names, no others."""
+    grid = flat(tree)
+    if not grid:
+        return []
+    axes = [[flat({key: value}) for value in values] for key, values in grid.items()]
+    short = short_keys(dict.fromkeys(key for axis in axes for changes in axis for key in changes))
+    cells: list[Cell] = []
+    for combination in itertools.product(*axes):
+        changes: dict[str, Any] = {}
+        for part in combination:
+            if twice := next((key for key in part if key in changes), None):
+                raise ValueError(f"grid: {twice} is given by two of its keys, dotted and nested: leave one out")
+            changes |= part
+        name = " ".join(f"{short[key]}={_in_a_name(value)}" for key, value in changes.items())
+        cells.append(Cell(name=name, changes=changes))
     return cells
 
 
@@ -186,6 +199,35 @@ def _require_different(runs: Sequence[CellRun]) -> None:
             same = seen.setdefault(run.config.model_copy(update={"run": ""}).model_dump_json(), run.cell.name)
             if same != run.cell.name:
                 raise ValueError(f"the cells {same!r} and {run.cell.name!r} are the same recipe: leave one out")
+
+
+def _require_rivals_made(experiment: Experiment, runs: Sequence[CellRun], root: Path) -> None:
+    """Raise ValueError where a cell names what a world has with `rivals` alone, and it has none."""
+    if experiment.world is None or experiment.world.rivals:
+        return
+    named: dict[str, list[str]] = {}
+    for run in runs:
+        for text in _texts(run.config.model_dump(mode="json")):
+            path = Path(text)
+            if path.is_relative_to(root / "worlds") and (found := set(path.parts[-3:]) & set(_RIVALS)):
+                cells = named.setdefault(found.pop(), [])
+                cells += [run.cell.name] if run.cell.name not in cells else []
+    if named:
+        n_cells = len({run.cell.name for run in runs})
+        raise ValueError(
+            "; ".join(
+                f"{_told(cells, n_cells)}: a world has {name} with `world.rivals: true` alone: set it, or name another"
+                for name, cells in named.items()
+            )
+        )
+
+
+def _texts(value: Any) -> list[str]:
+    """Every text in nested dictionaries and lists."""
+    if isinstance(value, dict | list):
+        items = value.values() if isinstance(value, dict) else value
+        return [text for item in items for text in _texts(item)]
+    return [value] if isinstance(value, str) else []
 
 
 def _require_measurable(experiment: Experiment, runs: Sequence[CellRun]) -> None:

@@ -166,6 +166,13 @@ class Experiment(Section):
             if shape != "differences" or self.baseline is not None
         )
 
+    @field_validator("set", "cells")
+    @classmethod
+    def _said_once(cls, changes: dict[str, Any]) -> dict[str, Any]:
+        """No key is there both dotted and nested: one of its values would be lost."""
+        flat(changes)
+        return changes
+
     @field_validator("grid")
     @classmethod
     def _values(cls, grid: dict[str, Any]) -> dict[str, Any]:
@@ -185,15 +192,16 @@ def read_experiment(path: Path) -> Experiment:
 
 
 def flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested keys as dotted ones.
+    """Nested keys as dotted ones. ValueError where two say the same key, dotted and nested.
 
     >>> flat({"sample": {"n": 5}, "reward.view": "translated"})
     {'sample.n': 5, 'reward.view': 'translated'}
     """
     found: dict[str, Any] = {}
     for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{before}{key}.")
-        else:
-            found[f"{before}{key}"] = value
+        nested = isinstance(value, Mapping) and value
+        for name, leaf in (flat(value, f"{before}{key}.") if nested else {f"{before}{key}": value}).items():
+            if name in found:
+                raise ValueError(f"{name} is given twice, dotted and nested: leave one out")
+            found[name] = leaf
     return found

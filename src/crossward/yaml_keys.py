@@ -12,16 +12,42 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 
+class _OnceLoader(yaml.SafeLoader):
+    """Refuses a key that comes twice in one mapping: YAML forbids it, yet PyYAML takes the last one silently."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":  # `<<` may come twice
+                continue
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise ValueError(
+                    f"line {line}: the key {key.value!r} comes a second time (first in line {lines[key.value]}): leave "
+                    "one out"
+                )
+            lines[key.value] = line
+        return node
+
+
+def load_yaml(text: str) -> Any:
+    """The value of a YAML text. ValueError, with the line, where a key comes twice; yaml.YAMLError where it is none."""
+    return yaml.load(text, Loader=_OnceLoader)  # a safe loader
+
+
 def read_yaml(path: Path, what: str, *, example: str) -> dict[str, Any]:
     """The file's keys with their values; `what` names its kind in errors. Raises ValueError where it holds none."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{what} {path} does not exist: give the path of a YAML {what}, such as {example}") from None
     except (IsADirectoryError, UnicodeDecodeError) as error:
         raise ValueError(f"{what} {path} cannot be read as a UTF-8 text file ({error})") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{what} {path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise ValueError(f"{what} {path}, {error}") from None
     if not isinstance(tree, dict):
         raise ValueError(f"{what} {path} must hold keys such as those of {example}, got {type(tree).__name__}")
     return tree

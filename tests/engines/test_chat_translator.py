@@ -45,8 +45,8 @@ def local(tiny: tuple[ModelSpec, ChatTokens], *, seed: int = 42, batch_rows: int
     )
 
 
-def served(base_url: str, *, max_new_tokens: int = 64) -> ChatTranslator:
-    endpoint = Endpoint(base_url=base_url, model="m", concurrency=4, attempts=3, first_pause_s=0.01)
+def served(base_url: str, *, max_new_tokens: int = 64, attempts: int = 3) -> ChatTranslator:
+    endpoint = Endpoint(base_url=base_url, model="m", concurrency=4, attempts=attempts, first_pause_s=0.01)
     return ChatTranslator(
         lambda: OpenAiSampler(endpoint, None), TAGGED, name="m", identity="m", max_new_tokens=max_new_tokens
     )
@@ -150,6 +150,75 @@ def test_a_server_that_refuses_everything_is_an_error():
     ):
         served(server.base_url).translate(list(ENGLISH.values()), source="en", target="es")
     assert len(server.requests) < 6 * chat_translator.ALL_REFUSED
+
+
+UNANSWERED = {
+    "content filter": (choices(None, reason="content_filter"), "content_filter", 3),
+    "HTTP 500": (Reply(status=500, body="internal error"), "HTTP 500: internal error", 6),
+    "a dropped connection": (Reply(drop=True), "disconnected", 6),
+}
+
+
+@pytest.mark.parametrize("kind", UNANSWERED)
+def test_a_text_that_the_server_never_answers_stops_none_of_the_others(kind: str):
+    reply, said, n_asked = UNANSWERED[kind]
+
+    def picky(request: Request, before: int) -> Reply:
+        return (
+            reply if ENGLISH["code"] in request["messages"][-1]["content"] else choices("<translated>Hola</translated>")
+        )
+
+    told: list[int] = []
+    with chat_server(picky) as server:
+        found = served(server.base_url, attempts=6).translate(
+            list(ENGLISH.values()), source="en", target="es", advance=told.append
+        )
+    assert [one.problem for one in found] == [None, "no-answer", None, None, None]
+    assert said in found[1].draft
+    assert sum(told) == 5
+    assert len(server.requests) == 4 + n_asked
+
+
+def test_refused_and_unanswered_texts_together():
+    """A refusal has the texts asked again in halves: those that were given up are not."""
+
+    def picky(request: Request, before: int) -> Reply:
+        content = request["messages"][-1]["content"]
+        if ENGLISH["noise"] in content:
+            return choices(None, reason="content_filter")
+        if ENGLISH["sea"] in content:
+            return Reply(status=400, body="content policy", delay_s=0.5)
+        return choices("<translated>Hola</translated>")
+
+    with chat_server(picky) as server:
+        found = served(server.base_url).translate(list(ENGLISH.values()), source="en", target="es")
+    assert [one.problem for one in found] == ["no-answer", None, None, None, "refused"]
+    assert sum(ENGLISH["noise"] in request["messages"][-1]["content"] for request in server.requests) == 3
+
+
+@pytest.mark.parametrize("n", [2, 40])
+def test_a_server_that_fails_at_everything_is_an_error(n: int):
+    with (
+        chat_server(lambda request, before: Reply(status=500, body="out of memory")) as server,
+        pytest.raises(ValueError, match=r"no usable answer .* HTTP 500: out of memory"),
+    ):
+        served(server.base_url).translate([f"Text {k}" for k in range(n)], source="en", target="es")
+
+
+def test_a_server_that_goes_away_in_between_is_an_error():
+    going: list[bool] = []
+
+    def dying(request: Request, before: int) -> Reply:
+        return Reply(status=502, body="bad gateway") if going else choices("<translated>Hola</translated>")
+
+    with chat_server(dying) as server:
+        translator = served(server.base_url)
+        assert translator.translate(["Hello"], source="en", target="es")[0].text == "Hola"
+        going.append(True)
+        with pytest.raises(ValueError, match=r"no usable answer .* HTTP 502"):
+            translator.translate([f"Text {k}" for k in range(40)], source="en", target="es")
+    with pytest.raises(ValueError, match=r"no usable answer .*Connect"):
+        served(server.base_url).translate(["One text more"], source="en", target="es")
 
 
 def test_a_server_that_is_gone_is_an_error(tmp_path: Path):

@@ -13,11 +13,11 @@ from tests.support.families import MAX_POSITIONS, make_family
 from crossward.core.rating import Template, parse_points, rating_template
 from crossward.core.records import Prompt, Response
 from crossward.core.seeds import derive_seed
-from crossward.engines.endpoint import Endpoint, GaveUp, Refused
+from crossward.engines.endpoint import GONE_AFTER, Endpoint, GaveUp, Refused
 from crossward.engines.hf_sampler import HfSampler
 from crossward.engines.openai_sampler import OpenAiSampler
 from crossward.engines.protocols import ModelSpec, ToRate
-from crossward.engines.rating_judge import GONE_AFTER, RatingJudge, read_template
+from crossward.engines.rating_judge import RatingJudge, read_template
 from crossward.engines.tokens import load_tokens
 
 TEMPLATE = rating_template("Asked: {instruction}\nAnswered: {response}", "t")
@@ -117,7 +117,7 @@ def test_wherever_questions_fail_the_others_are_rated():
             ordered = sorted(texts, key=lambda text: judge._question(group, Response(text=text)).id)
             broken |= set(random.Random(trial).sample(ordered[trial % 2 :: 2], trial))
             assert judge.rate([group]) == [tuple(None if text in broken else 4.0 for text in texts)]
-            assert judge.failures == {"failed": trial}
+            assert judge.failures == {"no-answer": trial}
 
 
 @pytest.mark.parametrize(("draws", "temperature"), [(2, 0.0), (0, 0.0), (0, 1.0)])
@@ -170,8 +170,26 @@ def test_a_refused_or_unanswered_question_stops_none_of_the_others():
         judge = judge_at(server)
         (row,) = judge.rate([group_of("long", *texts[:10], "odd", *texts[10:])], advance=seen.append)
     assert row == (None, *[4.0] * 10, None, *[4.0] * 10)
-    assert judge.failures == {"refused": 1, "failed": 1}
+    assert judge.failures == {"refused": 1, "no-answer": 1}
     assert sum(seen) == 22
+
+
+def test_more_filtered_questions_than_a_gone_server_takes_are_counted_and_the_server_is_not_called_gone():
+    """One in five, more than GONE_AFTER; then a window that has nothing else."""
+    texts = [f"text {k}" for k in range(5 * (GONE_AFTER + 2))]
+    filtered = set(texts[::5])
+
+    def filtering(request: Request, before: int) -> Reply:
+        odd = answer_in(request) in filtered
+        return choices(None, reason="content_filter") if odd else choices("Score: 4")
+
+    with chat_server(filtering) as server:
+        judge = judge_at(server, attempts=6)
+        assert judge.rate([group_of(*texts)]) == [tuple(None if text in filtered else 4.0 for text in texts)]
+        assert len(server.requests) == len(texts) + 2 * len(filtered)  # each filtered one three times, no other twice
+        alone = judge_at(server, attempts=6)
+        assert alone.rate([group_of(*filtered)]) == [(None,) * len(filtered)]
+    assert judge.failures == alone.failures == {"no-answer": len(filtered)}
 
 
 def test_a_server_that_refuses_all_or_is_gone_is_told():
@@ -184,7 +202,7 @@ def test_a_server_that_refuses_all_or_is_gone_is_told():
     with chat_server(lambda request, before: Reply(drop=True)) as server:
         with pytest.raises(GaveUp, match="gave no usable answer"):
             judge_at(server, attempts=1).rate([group])
-        assert len(server.requests) <= 2 * 4 + GONE_AFTER  # twice many at once, and so many alone
+        assert len(server.requests) <= 4 + GONE_AFTER  # so many in a row, and what was on its way
     with chat_server(lambda request, before: Reply(status=404, body="no such model")) as server:
         with pytest.raises(ValueError, match="HTTP 404"):
             judge_at(server).rate([group])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.chat_server import Reply, Request, chat_server
+from tests.support.chat_server import Reply, Request, chat_server, choices
 from tests.support.translation_server import ENGLISH, TRANSLATED, TranslationServer, english_file
 
 from crossward.core.language import Identification
@@ -164,6 +164,60 @@ def test_kills_change_no_byte_and_nothing_is_asked_twice(
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     # Two requests at most were under way at each kill.
     assert len(killed.asked) <= len(whole.asked) + 4 * 2
+
+
+UNANSWERED = {
+    "content filter": choices(None, reason="content_filter"),
+    "HTTP 500": Reply(status=500, body="internal error"),
+}
+
+
+@pytest.mark.parametrize("kind", UNANSWERED)
+def test_a_prompt_that_the_server_never_answers_is_told_and_asked_again_by_the_next_run(
+    kind: str, english: Path, tmp_path: Path
+):
+    handler, out, broken = TranslationServer(), tmp_path / "out", ["sea"]
+
+    def answer(request: Request, before: int) -> Reply:
+        asked = request["messages"][-1]["content"]
+        return UNANSWERED[kind] if any(ENGLISH[id] in asked for id in broken) else handler(request, before)
+
+    with chat_server(answer) as server:
+        first = made(english, server.base_url, out, ("es",))
+        asked = len(server.requests)
+        assert made(english, server.base_url, out, ("es",)) == first
+        assert all(ENGLISH["sea"] in request["messages"][-1]["content"] for request in server.requests[asked:])
+        assert first["languages"]["es"]["failed"] == {"no-answer": 1}
+        assert instructions(out / "es.jsonl") == {k: v for k, v in TRANSLATED["es"].items() if k != "sea"}
+        (failed,) = rows(out / "es.failed.jsonl")
+        assert (failed["id"], failed["reason"]) == ("sea", "no-answer")
+        assert kind.replace(" ", "_") in failed["last_text"].replace(" ", "_")
+        broken.clear()
+        assert made(english, server.base_url, out, ("es",))["languages"]["es"]["n_translated"] == 5
+    assert instructions(out / "es.jsonl") == TRANSLATED["es"]
+    assert not (out / "es.failed.jsonl").exists()
+
+
+def test_a_server_that_dies_stops_the_work_and_nothing_is_lost(english: Path, tmp_path: Path):
+    handler, alive, out = TranslationServer(), [5], tmp_path / "out"
+
+    def dying(request: Request, before: int) -> Reply:
+        if not alive[0]:
+            return Reply(status=500, body="out of memory")
+        alive[0] -= 1
+        return handler(request, before)
+
+    with chat_server(dying) as server:
+        assert made(english, server.base_url, out, ("es",))["languages"]["es"]["n_translated"] == 5
+        before = contents(out)
+        alive[0] = 0
+        with pytest.raises(ValueError, match=r"no usable answer .* HTTP 500: out of memory"):
+            made(english, server.base_url, out, ("es", "de"))
+        assert contents(out) == before
+        alive[0] = 99
+        made(english, server.base_url, out, ("es", "de"))
+    assert len(handler.asked) == 10
+    assert instructions(out / "de.jsonl") == TRANSLATED["de"]
 
 
 def test_equal_prompts_are_asked_once_and_equal_ids_refused(tmp_path: Path):

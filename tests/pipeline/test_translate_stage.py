@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.chat_server import Reply, Request, chat_server, choices
 from tests.support.sampled_stages import SHARDS, Cut, CutAtTheEnd, write_sampled_stage
 
 from crossward.core.translation import Problem, Translation
+from crossward.engines.endpoint import Endpoint
 from crossward.engines.protocols import Advance, no_progress
 from crossward.pipeline.progress import Progress, Silent
 from crossward.pipeline.translate_stage import translate
+from crossward.pipeline.translators import TranslatorSettings, opened_translator
 from crossward.store.run_dir import IterationDir
 
 
@@ -75,3 +78,31 @@ def test_a_shard_that_is_done_again_counts_once(tmp_path: Path):
     expected = go(here, Choosy(), Silent())
     here.stage("translate").shard("es", 1).unlink()
     assert go(here, Choosy(), Silent()) == expected
+
+
+def test_a_response_that_the_server_never_answers_is_counted_and_the_stage_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+    def filtering(request: Request, before: int) -> Reply:
+        odd = request["messages"][-1]["content"].endswith("3")
+        return choices(None, reason="content_filter") if odd else choices("<translated>It is so.</translated>")
+
+    here = write_sampled_stage(tmp_path)
+    with chat_server(filtering) as server:
+        endpoint = Endpoint(base_url=server.base_url, model="m", concurrency=2, first_pause_s=0.01)
+        settings = TranslatorSettings(engine="openai", endpoint=endpoint)
+        counts = translate(
+            here.stage("translate"),
+            here.stage("sample"),
+            open_translator=lambda kept: opened_translator(settings, kept=kept, progress=Silent()),
+            open_identifier=lambda: None,
+            attempts=3,
+            checks=False,
+            settings={},
+            inputs={},
+            progress=Silent(),
+        ).counts
+    assert counts["languages"]["es"] == {"responses": 24, "translated": 18, "problems": {"no-answer": 6}}
+    assert len(server.requests) == 18 + 3 * 6

@@ -17,6 +17,7 @@ Problem = Literal[
     "truncated",
     "too-long",
     "refused",
+    "no-answer",
     "empty",
     "unchanged",
     "wrong-language",

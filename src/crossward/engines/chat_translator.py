@@ -8,10 +8,11 @@ first text is there. What is wrong with a translation is for others to find; her
 import hashlib
 from collections.abc import Callable, Sequence
 
-from crossward.core.records import Prompt
+from crossward.core.records import Prompt, SampledPrompt
 from crossward.core.seeds import derive_seed
 from crossward.core.translation import Translation, TranslationTemplate, read_answer
-from crossward.engines.endpoint import Refused
+from crossward.engines.endpoint import GaveUp, Refused
+from crossward.engines.openai_sampler import Unanswered
 from crossward.engines.protocols import Advance, Sampler, Sampling, no_progress
 
 RETRY_TEMPERATURE, RETRY_TOP_P = 0.7, 0.95
@@ -85,13 +86,16 @@ class ChatTranslator:
     def _answers(
         self, prompts: Sequence[Prompt], sampling: Sampling, advance: Advance
     ) -> dict[str, tuple[str, bool] | Translation]:
-        """What was said to each request and whether it ended by itself; a refused request stops none of the others."""
+        """What was said to each request and whether it ended by itself, or why nothing was.
+
+        A request that is refused or never answered stops none of the others.
+        """
         if not prompts:
             return {}
         if self._sampler is None:
             self._sampler = self._opened()
         try:
-            groups = self._sampler.sample(prompts, sampling, advance=advance)
+            groups: Sequence[SampledPrompt | GaveUp] = self._sampler.sample(prompts, sampling, advance=advance)
         except Refused as refusal:
             if len(prompts) > 1:
                 half = len(prompts) // 2  # what was answered before the refusal is kept, if the sampler keeps answers
@@ -103,9 +107,16 @@ class ChatTranslator:
                     raise
             advance(1)
             return {prompts[0].instruction: Translation(text=None, problem="refused", draft=str(refusal)[:300])}
-        self._refused_in_a_row = None
+        except Unanswered as missing:
+            groups = missing.found
+        if any(isinstance(group, SampledPrompt) for group in groups):
+            self._refused_in_a_row = None
         found: dict[str, tuple[str, bool] | Translation] = {}
         for prompt, group in zip(prompts, groups, strict=True):
+            if isinstance(group, GaveUp):
+                advance(1)
+                found[prompt.instruction] = Translation(text=None, problem="no-answer", draft=group.why[:300])
+                continue
             (response,) = group.responses
             found[prompt.instruction] = (response.text, response.finish_reason == "stop")
         return found

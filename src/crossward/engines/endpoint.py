@@ -15,13 +15,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from time import monotonic, time
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 INSTALL = "the endpoint engine needs httpx: pip install 'crossward[openai]'"
 LONGEST_PAUSE_S = 60.0
 LONGEST_WAIT_ASKED_S = 600.0
 TELL_EVERY_S = 10.0
+GONE_AFTER = 8  # questions that gave up in a row, nobody being answered while they were tried: the server is gone
 _PASSING = frozenset({408, 409, 425, 429})  # and every 5xx
 _UNITS_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 Answer = TypeVar("Answer")
@@ -41,12 +42,25 @@ class Endpoint:
 
 
 class Again(Exception):
-    """An answer that another try may better; `wait_s`: what the server asks for, `busy`: it has too much to do."""
+    """An answer that another try may better; `wait_s`: what the server asks for, `busy`: it has too much to do.
 
-    def __init__(self, why: str, *, wait_s: float | None = None, busy: bool = False) -> None:
+    `server`: what it tells of the server: "there" (well-formed, only not usable), "away" (no connection), or nothing.
+    `last`: no other try is worth its price.
+    """
+
+    def __init__(
+        self,
+        why: str,
+        *,
+        wait_s: float | None = None,
+        busy: bool = False,
+        server: Literal["there", "away"] | None = None,
+    ) -> None:
         super().__init__(why)
         self.wait_s = wait_s
         self.busy = busy
+        self.server = server
+        self.last = False
 
 
 class Refused(ValueError):
@@ -54,11 +68,12 @@ class Refused(ValueError):
 
 
 class GaveUp(ValueError):
-    """No usable answer after all attempts."""
+    """No usable answer after all attempts. `gone`: it is the server, not this question: others would fare the same."""
 
-    def __init__(self, message: str, why: str) -> None:
+    def __init__(self, message: str, why: str, *, gone: bool = False) -> None:
         super().__init__(message)
         self.why = why
+        self.gone = gone
 
 
 class ChatEndpoint:
@@ -73,7 +88,9 @@ class ChatEndpoint:
         self._untold = 0
         self._closed_until = 0.0
         self._asking = 0  # calls of `until` that go on
-        self._failed_since = 0  # requests without a usable answer since the last usable one
+        self._failed_since = 0  # requests since the last one that showed that the server is there
+        self._n_answered = 0  # requests that showed that the server is there
+        self._gave_up_in_a_row = 0
         self._turn = asyncio.Semaphore(endpoint.concurrency)
         self._httpx = require_httpx()
 
@@ -95,28 +112,45 @@ class ChatEndpoint:
             self._asking -= 1
 
     async def _until(self, ask: Callable[[], Awaitable[Answer]], name: str, kept: str) -> Answer:
-        failures = busy = 0
+        failures = busy = n_answered = 0
         while True:
             while (wait := self._closed_until - monotonic()) > 0:
                 await asyncio.sleep(wait)
             try:
                 async with self._turn:
                     found = await ask()
-                self._failed_since = 0
+                self._note_there()
                 return found
             except Again as problem:
                 failures += 1
                 busy += problem.busy
                 self._failed_since += 1
-                if failures >= self.endpoint.attempts:
+                if problem.server == "there":
+                    self._note_there()
+                if failures == 1:
+                    n_answered = self._n_answered
+                if failures >= self.endpoint.attempts or problem.last:
                     raise GaveUp(
                         f"{self.url} gave no usable answer to {name} in {failures} requests; the last: {problem}; "
                         f"{kept}run the same command again when the server answers",
                         str(problem),
+                        gone=self._is_gone(problem, n_answered),
                     ) from None
                 pause = self._pause(busy, problem.wait_s)
                 self._tell(name, failures, problem, pause)
             await asyncio.sleep(pause)
+
+    def _note_there(self) -> None:
+        self._n_answered += 1
+        self._failed_since = 0
+        self._gave_up_in_a_row = 0
+
+    def _is_gone(self, problem: Again, n_answered: int) -> bool:
+        """Whether a question that gave up, `n_answered` being counted at its first failure, shows that all would."""
+        if problem.server == "there" or self._n_answered > n_answered:
+            return False
+        self._gave_up_in_a_row += 1
+        return problem.server == "away" or self._gave_up_in_a_row >= GONE_AFTER
 
     async def post(self, client: "_Connections", body: Mapping[str, Any], *, name: str) -> Any:
         """One request, and what its answer holds as JSON.
@@ -130,7 +164,8 @@ class ChatEndpoint:
         except (TimeoutError, self._httpx.TimeoutException):
             raise Again(f"no answer within {timeout:g} s") from None
         except self._httpx.HTTPError as error:
-            raise Again(self.clean(f"{type(error).__name__}: {error}")) from None
+            away = "away" if isinstance(error, self._httpx.ConnectError) else None
+            raise Again(self.clean(f"{type(error).__name__}: {error}"), server=away) from None
         status = int(reply.status_code)
         if status in _PASSING or status >= 500:
             wait_s = wait_asked(reply.headers)

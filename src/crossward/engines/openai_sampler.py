@@ -4,7 +4,7 @@ Many requests at once (engines/endpoint.py), each with a seed of its prompt's ow
 than asked for is asked again. Where it returns token ids (vLLM), they are kept and the prompt's are
 checked: another chat template would be another policy. Elsewhere responses are text. What a vendor does with seeds,
 batches and templates is beyond this file: only the requests are the same in every run. A prompt whose answers are
-complete is handed to `kept` at once and never asked for again.
+complete is handed to `kept` at once and never asked for again. A prompt that is not answered stops none of the others.
 """
 
 import asyncio
@@ -16,10 +16,20 @@ from typing import Any
 
 from crossward.core.records import Prompt, Response, SampledPrompt
 from crossward.core.seeds import derive_seed
-from crossward.engines.endpoint import Again, ChatEndpoint, Endpoint, Refused
+from crossward.engines.endpoint import Again, ChatEndpoint, Endpoint, GaveUp, Refused
 from crossward.engines.protocols import Advance, Kept, Sampling, no_progress
 from crossward.engines.sample_rows import response_of, sample_rows
 from crossward.engines.tokens import ChatTokens, messages_of
+
+UNUSABLE_TRIES = 3  # greedy answers without a usable text (a content filter): the same would come for ever
+
+
+class Unanswered(GaveUp):
+    """Some prompts of a call were answered and some not: `found` holds, in their order, the responses or why not."""
+
+    def __init__(self, found: Sequence[SampledPrompt | GaveUp], first: GaveUp) -> None:
+        super().__init__(str(first), first.why)
+        self.found = tuple(found)
 
 
 class _Unusable(Again):
@@ -47,6 +57,8 @@ class OpenAiSampler:
         self._kept = kept
         self._tokens = tokens
         self._limit = limit
+        self._used_up: dict[str, GaveUp] = {}  # a prompt that gave up is left alone until the next process
+        self._is_there = False  # whether the server ever said anything of its own to a prompt, now or in what is kept
         self._extras: dict[str, Any] = {}  # fields that some servers do not know, and refuse a request for
         if tokens is not None:
             self._extras = {"return_token_ids": True, "stop_token_ids": sorted(tokens.stop_ids)}
@@ -54,7 +66,10 @@ class OpenAiSampler:
     def sample(
         self, prompts: Sequence[Prompt], sampling: Sampling, *, advance: Advance = no_progress
     ) -> list[SampledPrompt]:
-        """`sampling.n` responses to each prompt's instruction, in the prompts' order."""
+        """`sampling.n` responses to each prompt's instruction, in the prompts' order.
+
+        Raises Unanswered where there are some to some prompts only, GaveUp where the server is gone.
+        """
         if self._tokens is not None:
             sample_rows(prompts, self._tokens, sampling, limit=self._limit, name=self._endpoint.model)
         try:
@@ -69,15 +84,41 @@ class OpenAiSampler:
 
     async def _sample_all(self, prompts: Sequence[Prompt], sampling: Sampling, advance: Advance) -> list[SampledPrompt]:
         async with self._chat.client() as client, asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._sample_one(client, prompt, sampling, advance)) for prompt in prompts]
-        return [task.result() for task in tasks]
+            tasks = [group.create_task(self._sample_if(client, prompt, sampling, advance)) for prompt in prompts]
+        found = [task.result() for task in tasks]
+        failures = [one for one in found if isinstance(one, GaveUp)]
+        if not failures:
+            return [one for one in found if isinstance(one, SampledPrompt)]
+        raise Unanswered(found, failures[0]) if self._is_there else failures[0]
 
-    async def _sample_one(self, client: Any, prompt: Prompt, sampling: Sampling, advance: Advance) -> SampledPrompt:
-        """One prompt until it has its n responses, or until nothing new came for `attempts` requests."""
+    async def _sample_if(
+        self, client: Any, prompt: Prompt, sampling: Sampling, advance: Advance
+    ) -> SampledPrompt | GaveUp:
+        """One prompt: kept, asked for, or given up. Raises GaveUp where it is the server that is gone."""
         key = self._key_of(prompt, sampling)
         if self._kept is not None and (found := self._kept.get(key)) is not None:
             advance(len(found.responses))
+            self._is_there = True
             return SampledPrompt(prompt=prompt, responses=found.responses)
+        if key in self._used_up:
+            return self._used_up[key]
+        try:
+            complete = await self._sample_one(client, prompt, sampling, advance)
+        except GaveUp as failure:
+            if failure.gone:
+                raise
+            self._used_up[key] = failure
+            return failure
+        except Refused:
+            self._is_there = True
+            raise
+        self._is_there = True
+        if self._kept is not None:
+            self._kept.put(key, complete)
+        return complete
+
+    async def _sample_one(self, client: Any, prompt: Prompt, sampling: Sampling, advance: Advance) -> SampledPrompt:
+        """One prompt until it has its n responses, or until nothing new came for `attempts` requests."""
         name = f"prompt {prompt.id!r} ({prompt.language})"
         kept = "" if self._kept is None else "finished prompts are kept: "
         responses: list[Response] = []
@@ -88,18 +129,18 @@ class OpenAiSampler:
             seed = derive_seed(sampling.seed, prompt.language, prompt.id, len(responses), draw) % 2**31
             try:
                 return await self._ask(client, prompt, sampling, n=sampling.n - len(responses), seed=seed)
-            except _Unusable:
+            except _Unusable as problem:
                 draw += 1  # the same seed would bring the same answer
+                if problem.server == "there":
+                    self._is_there = True
+                    problem.last = sampling.temperature == 0 and draw >= UNUSABLE_TRIES
                 raise
 
         while len(responses) < sampling.n:
             found = (await self._chat.until(ask, name=name, kept=kept))[: sampling.n - len(responses)]
             responses += found
             advance(len(found))
-        complete = SampledPrompt(prompt=prompt, responses=tuple(responses))
-        if self._kept is not None:
-            self._kept.put(key, complete)
-        return complete
+        return SampledPrompt(prompt=prompt, responses=tuple(responses))
 
     def _key_of(self, prompt: Prompt, sampling: Sampling) -> str:
         """All that decides what is asked, as a hash."""
@@ -139,7 +180,10 @@ class OpenAiSampler:
         found = [response for choice in choices if (response := self._response(choice, prompt)) is not None]
         if not found:
             reason = choices[0].get("finish_reason") if isinstance(choices[0], Mapping) else None
-            raise _Unusable(f"no choice of its answer has a text that ended (finish_reason {reason!r})")
+            raise _Unusable(
+                f"no choice of its answer has a text that ended (finish_reason {reason!r})",
+                server="there" if isinstance(reason, str) else None,
+            )
         return found
 
     def _response(self, choice: Any, prompt: Prompt) -> Response | None:

@@ -10,18 +10,16 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
-from itertools import pairwise
 from pathlib import Path
 
 from crossward.core.rating import Template, parse_points, rating_template
-from crossward.core.records import Prompt, Response
+from crossward.core.records import Prompt, Response, SampledPrompt
 from crossward.engines.endpoint import GaveUp, Refused
+from crossward.engines.openai_sampler import Unanswered
 from crossward.engines.protocols import Advance, Sampler, Sampling, ToRate, no_progress
 from crossward.engines.tokens import ChatTokens
 
 DEFAULT_TEMPLATE = "rating/default.txt"
-# So many questions asked alone without any usable answer, and none answered between them: the server is gone.
-GONE_AFTER = 2
 
 
 def read_template(path: Path | None = None) -> Template:
@@ -41,7 +39,7 @@ class RatingJudge:
     `temperature` 0 is greedy and takes one draw. `tokens` and `limit` are those of the judge's checkpoint and its
     positions, where they are at hand: what is too long for it is then counted instead of stopping the run.
 
-    Failures, a response each: "too-long", "refused" and "failed" (by a server), and where no draw could be read what
+    Failures, a response each: "too-long", "refused" and "no-answer" (of a server), and where no draw could be read what
     the first one said: "cut" after `max_new_tokens`, or a reason of core.rating. A draw that could not be read beside
     others that could is in `left_out`; the others' mean is the rating.
     """
@@ -75,8 +73,7 @@ class RatingJudge:
         )
         self._tokens = tokens
         self._limit = limit
-        self._failure: Refused | GaveUp | None = None
-        self._gone_in_a_row = 0
+        self._refusal: Refused | None = None
 
     def rate(self, groups: Sequence[ToRate], *, advance: Advance = no_progress) -> list[tuple[float | None, ...]]:
         """The points of every response, in the groups' order; None where there are none.
@@ -88,11 +85,11 @@ class RatingJudge:
         questions = sorted({question.id: question for row in asked for question in row}.values(), key=lambda q: q.id)
         told: dict[str, tuple[Response, ...] | str] = {q.id: "too-long" for q in questions if self._is_too_long(q)}
         progress = _Progress(total=sum(map(len, asked)), draws=self._sampling.n, advance=advance)
-        self._failure, self._gone_in_a_row = None, 0
+        self._refusal = None
         fitting = [question for question in questions if question.id not in told]
         self._ask(fitting, told, progress.drawn)
-        if self._failure is not None and all(isinstance(told[question.id], str) for question in fitting):
-            raise self._failure
+        if self._refusal is not None and all(told[question.id] == "refused" for question in fitting):
+            raise self._refusal
         progress.finish()
         return [tuple(self._rating(told[question.id]) for question in row) for row in asked]
 
@@ -114,30 +111,26 @@ class RatingJudge:
     def _ask(self, questions: Sequence[Prompt], told: dict[str, tuple[Response, ...] | str], advance: Advance) -> None:
         """What the judge says of each question, or why nothing, into `told`.
 
-        A sampler gives all or nothing: where a server fails at one question, the others are asked without it, in
-        halves. Where it gave up, the first question alone tells whether the server is there. A sampler that keeps
-        answers asks none of them twice.
+        A server that refuses one question stops the sampler: the others are asked without it, in halves. A sampler
+        that keeps answers asks none of them twice.
         """
         if not questions:
             return
         try:
-            for group in self._sampler.sample(questions, self._sampling, advance=advance):
-                told[group.prompt.id] = group.responses
-            self._gone_in_a_row = 0
+            found: Sequence[SampledPrompt | GaveUp] = self._sampler.sample(questions, self._sampling, advance=advance)
+        except Unanswered as missing:
+            found = missing.found
+        except Refused as refusal:
+            self._refusal = refusal
+            if len(questions) == 1:
+                told[questions[0].id] = "refused"
+                return
+            half = (len(questions) + 1) // 2
+            self._ask(questions[:half], told, advance)
+            self._ask(questions[half:], told, advance)
             return
-        except (Refused, GaveUp) as failure:
-            self._failure = failure
-        refused = isinstance(self._failure, Refused)
-        if len(questions) == 1:
-            told[questions[0].id] = "refused" if refused else "failed"
-            self._gone_in_a_row = 0 if refused else self._gone_in_a_row + 1
-            if self._gone_in_a_row >= GONE_AFTER:
-                raise self._failure
-            return
-        half = (len(questions) + 1) // 2
-        cuts = (0, half, len(questions)) if refused else (0, 1, half, len(questions))
-        for start, stop in pairwise(cuts):
-            self._ask(questions[start:stop], told, advance)
+        for question, one in zip(questions, found, strict=True):
+            told[question.id] = "no-answer" if isinstance(one, GaveUp) else one.responses
 
     def _rating(self, said: tuple[Response, ...] | str) -> float | None:
         """The mean of what could be read; counts what could not."""

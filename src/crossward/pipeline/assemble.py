@@ -44,12 +44,24 @@ class Model:
 
 
 @dataclass(slots=True)
+class Known:
+    """What was read of checkpoints: tokenizers and lengths of prompts by fingerprint, that by path and revision."""
+
+    tokens: dict[str, ChatTokens] = field(default_factory=dict)
+    fingerprints: dict[tuple[str, str | None], str] = field(default_factory=dict)
+    lengths: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Engines:
-    """Opens engines for one recipe. Tokenizers are loaded once per checkpoint."""
+    """Opens engines for one recipe. A checkpoint is hashed and its tokenizer loaded once, or as often as `known` is
+
+    new: recipes that are looked at together share it.
+    """
 
     config: Config
     given: Given = NOTHING_GIVEN
-    _tokens: dict[str, ChatTokens] = field(default_factory=dict)
+    known: Known = field(default_factory=Known)
 
     def __post_init__(self) -> None:
         settle(threads=self.config.runtime.threads)
@@ -57,7 +69,10 @@ class Engines:
     def model(self, path: str, revision: str | None, *, fingerprint: str | None = None) -> Model:
         """A model of the recipe; hashes its files where `fingerprint` is not known already."""
         spec = self.model_spec(path, revision)
-        return Model(spec=spec, fingerprint=fingerprint or model_fingerprint(spec))
+        if fingerprint is None:
+            name, found = (path, revision), self.known.fingerprints
+            fingerprint = found[name] = found[name] if name in found else model_fingerprint(spec)
+        return Model(spec=spec, fingerprint=fingerprint)
 
     def model_spec(self, path: str, revision: str | None = None) -> ModelSpec:
         """A checkpoint as the recipe loads all of them."""
@@ -81,9 +96,10 @@ class Engines:
         return self.model(self.config.models.reference, self.config.models.reference_revision)
 
     def tokens(self, model: Model) -> ChatTokens:
-        if model.fingerprint not in self._tokens:
-            self._tokens[model.fingerprint] = load_tokens(model.spec)
-        return self._tokens[model.fingerprint]
+        loaded = self.known.tokens
+        if model.fingerprint not in loaded:
+            loaded[model.fingerprint] = load_tokens(model.spec)
+        return loaded[model.fingerprint]
 
     def require_comparable(self, policy: Model, reference: Model) -> str:
         """The two models differ and read the same ids for the same text; says what was seen.
@@ -124,7 +140,7 @@ class Engines:
             ("sample", [*sampled, *judged], self.config.sample.max_new_tokens),
             ("evaluate", asked, self.config.evaluate.max_new_tokens),
         ):
-            longest = max((len(self.tokens(policy).prompt_ids(text)) for text in texts), default=0)
+            longest = max((self._length(policy, text) for text in texts), default=0)
             if texts and positions is not None and longest + new > positions:
                 raise ValueError(
                     f"the longest prompt of {key}, as sampled or judged, has {longest} tokens and {key}.max_new_tokens "
@@ -133,6 +149,12 @@ class Engines:
                 )
             said = said or f"longest prompt {longest} tokens, {new} new ones, {positions} positions"
         return said
+
+    def _length(self, model: Model, text: str) -> int:
+        key, found = (model.fingerprint, text), self.known.lengths
+        if key not in found:
+            found[key] = len(self.tokens(model).prompt_ids(text))
+        return found[key]
 
     def sample_engine(self, stage: Literal["sample", "evaluate"]) -> dict[str, str]:
         """What draws a stage's responses, as its manifest records it: another engine draws other texts."""

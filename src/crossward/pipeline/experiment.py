@@ -22,6 +22,7 @@ from crossward.pipeline import iterate, provenance
 from crossward.pipeline.experiment_figures import Described, figures_of
 from crossward.pipeline.experiment_measures import ByPolicy, OfWorld, measure_run, measured_key, read_measured
 from crossward.pipeline.experiment_plan import unrecorded
+from crossward.pipeline.experiment_requirements import LackingError, Lookout
 from crossward.pipeline.experiment_results import Result, results_of
 from crossward.pipeline.experiment_tables import Made, as_csv, tables_of
 from crossward.pipeline.given import NOTHING_GIVEN, Given
@@ -120,9 +121,13 @@ def run_experiment(
     """Run `part` of the runs, then make tables and figures of all that are finished.
 
     `progress` tells how far the whole is, `progress_of(title)` how far one run is (it is called where that runs, so
-    with several jobs it is pickled, as are the other functions).
+    with several jobs it is pickled, as are the other functions). Raises LackingError before the first run where any
+    lacks what it needs; before the worlds are made where that can be known without them.
     """
     directory.require_folder()
+    lookout = _lookout(world)
+    if lines := _lacking(lookout, experiment, part, directory, worlds=world is None):
+        raise LackingError(lines)
     write_text(
         directory.config, yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     )
@@ -139,6 +144,9 @@ def run_experiment(
         if world is not None
     ]
     worldless = do("world", worlds)
+    begun = [run for run in part if run.seed not in worldless]
+    if worlds and (lines := _lacking(lookout, experiment, begun, directory, worlds=True)):
+        raise LackingError(lines)
     pieces = [
         _Run(
             seed=run.seed,
@@ -149,11 +157,35 @@ def run_experiment(
             threads=threads,
             progress_of=progress_of,
         )
-        for run in part
-        if run.seed not in worldless
+        for run in begun
     ]
     do("run", pieces)
     return write_results(experiment, runs, directory, failures)
+
+
+def lacking(
+    experiment: Experiment, part: Sequence[CellRun], directory: ExperimentDir, world: WorldSource | None
+) -> list[str]:
+    """What runs lack, a line each, as far as it shows without their worlds and without asking the hub."""
+    open_runs = _unfinished(experiment, part, directory)
+    return _lookout(world).beforehand(open_runs, directory.worlds, ask_hub=False)
+
+
+def _lookout(world: WorldSource | None) -> Lookout:
+    return Lookout(NOTHING_GIVEN if world is None else world.given())
+
+
+def _lacking(
+    lookout: Lookout, experiment: Experiment, part: Sequence[CellRun], directory: ExperimentDir, *, worlds: bool
+) -> list[str]:
+    """What runs lack, a line each; `worlds`: whether all that these are to hold is there."""
+    open_runs = _unfinished(experiment, part, directory)
+    return lookout.wholly(open_runs) if worlds else lookout.beforehand(open_runs, directory.worlds)
+
+
+def _unfinished(experiment: Experiment, part: Sequence[CellRun], directory: ExperimentDir) -> list[CellRun]:
+    """Runs that are finished need nothing."""
+    return [run for run in part if _measured(run, experiment.measure.metrics, directory) is None]
 
 
 def write_results(

@@ -17,14 +17,15 @@ from crossward.pipeline.assemble import Engines, Model, checkpoint, rules_of, sa
 from crossward.pipeline.direction import pair_by_direction
 from crossward.pipeline.given import NOTHING_GIVEN, Given
 from crossward.pipeline.guard import guard_english
-from crossward.pipeline.judge_stage import Judging, english_preferences
+from crossward.pipeline.judge_stage import english_preferences
 from crossward.pipeline.measures import read_references
 from crossward.pipeline.noise import noise_margins
 from crossward.pipeline.progress import Progress
-from crossward.pipeline.prompts import evaluation_prompts, prompt_hashes, training_prompts
-from crossward.pipeline.ranking import rank, require_ranking
-from crossward.pipeline.replay import Replayed, read_replay
+from crossward.pipeline.prompts import prompt_hashes
+from crossward.pipeline.ranking import rank
+from crossward.pipeline.replay import Replayed
 from crossward.pipeline.report.markdown import write_report
+from crossward.pipeline.requirements import require
 from crossward.store.lock import run_lock
 from crossward.store.manifest import StageManifest
 from crossward.store.run_dir import IterationDir, RunDir
@@ -49,14 +50,9 @@ def run(
         again = provenance.stages_to_redo(directory, config, redo)
         provenance.require_same_config(directory, config, again)
         engines = Engines(config, given)
-        reference, policies = engines.reference(), [engines.policy()]
-        replay = read_replay(config, policies[0].spec, engines.tokens(policies[0]), progress)
-        engines.require_comparable(policies[0], reference)
-        prompts, held_out = training_prompts(config), evaluation_prompts(config)
-        engines.require_room(policies[0], prompts, held_out)
-        engines.require_sample_engine("sample")
-        require_ranking(engines, policies[0])
-        judging = Judging.of(config, directory, tuple(held_out), progress)
+        needed = require(engines, directory, progress)
+        reference, policies = needed.reference, [needed.policy]
+        prompts, held_out, judging = needed.prompts, needed.held_out, needed.judging
         provenance.claim(directory, config, again)
 
         answer(directory.reference, reference, held_out, engines, progress)
@@ -66,7 +62,7 @@ def run(
         for t in range(1, config.iterations + 1):
             here = directory.iteration(t)
             paired = make_pairs(here, t, policies, reference, prompts, engines, progress)
-            policies.append(train(here, t, policies[-1], reference, paired, replay, engines, progress))
+            policies.append(train(here, t, policies[-1], reference, paired, needed.replay, engines, progress))
             answer(here, policies[-1], held_out, engines, progress)
             judging.judge(f"π_{t}", here)
             guard_english(directory, t, progress, values_of=english_preferences)

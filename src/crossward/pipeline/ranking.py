@@ -76,14 +76,20 @@ def require_ranking(engines: Engines, policy: Model) -> dict[str, str]:
     """Who judges and who translates, in words; raises ValueError where something that they need is not there."""
     config, reward = engines.config, engines.config.reward
     found = {"reward": require_rater(engines)}
+    require_words(engines)
+    if config.method == "lidr" or "translated" in reward.scored_views:
+        found["translator"] = require_translator(engines, policy.spec)
+    return found
+
+
+def require_words(engines: Engines) -> None:
+    """Raise ValueError where a language has no steering line, or its identifier was not handed over."""
+    config, reward = engines.config, engines.config.reward
     if config.pair.language_filter == "given":
         engines.given.require_identifier()
     for prompt_language in config.languages if "crosslingual" in reward.scored_views else ():
         if prompt_language != "en" and reward.steering.place != "none":
             steering_of(engines).text(prompt_language)
-    if config.method == "lidr" or "translated" in reward.scored_views:
-        found["translator"] = require_translator(engines, policy.spec)
-    return found
 
 
 def translate_responses(

@@ -14,7 +14,7 @@ from crossward.engines.tokens import ChatTokens
 from crossward.pipeline.align_rows import fitting, with_own_ids
 from crossward.pipeline.progress import Progress
 from crossward.store.pair_rows import PairRow
-from crossward.store.preference_file import read_preferences
+from crossward.store.preference_file import Preferences, read_preferences
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +38,17 @@ class Replayed:
         ]
 
 
+def read_pairs(path: str) -> Preferences:
+    """The pairs of a file. Raises ValueError where it cannot be read or holds none."""
+    found = read_preferences(path)
+    if not found.pairs:
+        raise ValueError(
+            f"train.replay.path {path} holds single answers ({found.format}) and no pairs: DPO needs a chosen and a "
+            "rejected answer to each prompt"
+        )
+    return found
+
+
 def read_replay(config: Config, policy: ModelSpec, tokens: ChatTokens, progress: Progress) -> Replayed | None:
     """What a recipe replays; None where it replays nothing. What the policy cannot be trained on is left out and said.
 
@@ -46,12 +57,7 @@ def read_replay(config: Config, policy: ModelSpec, tokens: ChatTokens, progress:
     section = config.train.replay
     if section is None:
         return None
-    found = read_preferences(section.path)
-    if not found.pairs:
-        raise ValueError(
-            f"train.replay.path {section.path} holds single answers ({found.format}) and no pairs: DPO needs a chosen "
-            "and a rejected answer to each prompt"
-        )
+    found = read_pairs(section.path)
     positions = max_positions(read_config(base_spec(policy)))
     rows = with_own_ids(found.pairs, tokens, progress)
     fit, too_long = fitting(rows, tokens, max_length=config.train.max_length, positions=positions)

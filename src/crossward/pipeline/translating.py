@@ -17,7 +17,7 @@ from crossward.core.translation import Translation, problems, prose_of
 from crossward.engines.protocols import Advance, KeptRows, LanguageIdentifier, Translator, no_progress
 from crossward.pipeline.streams import SAMPLE_WINDOW, windows
 
-FINAL = ("too-long", "refused")  # another attempt would end the same way
+FINAL = ("too-long", "refused", "no-answer")  # another attempt would end the same way, in this run
 Attempts = Mapping[str, Sequence[Translation]]  # by text, every attempt at it; only the last may have no problem
 
 
@@ -164,7 +164,7 @@ def _said(
     said = translator.translate(texts, source=how.source, target=how.target, attempt=attempt, advance=advance)
     for key, text, row, one in zip(keys, texts, rows, said, strict=True):
         new = _row_of(one, text, attempt, how)
-        if kept is not None and new != row:
+        if kept is not None and new != row and one.problem != "no-answer":  # which the next run asks for again
             kept.put(key, new)
     return said
 

@@ -34,12 +34,16 @@ class ExperimentDir:
     def results(self) -> Path:
         return self.root / "results"
 
+    @property
+    def worlds(self) -> Path:
+        return self.root / "worlds"
+
     def world(self, seed: int) -> Path:
         """worlds/<seed>"""
-        return self.root / "worlds" / str(seed)
+        return self.worlds / str(seed)
 
     def world_lock(self, seed: int) -> Path:
-        return self.root / "worlds" / f".{seed}.lock"
+        return self.worlds / f".{seed}.lock"
 
     def run(self, cell: str, seed: int) -> RunDir:
         """cells/<cell>/seed-<seed>"""

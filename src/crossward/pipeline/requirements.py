@@ -1,0 +1,147 @@
+"""What a run needs before its first stage: models, prompts, files, keys. Read or refused here, nothing is computed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from crossward.core.records import Prompt
+from crossward.pipeline.assemble import Engines, Model
+from crossward.pipeline.choose import require_chat_model
+from crossward.pipeline.judge_stage import Judging
+from crossward.pipeline.measures import read_references
+from crossward.pipeline.progress import Progress, Silent
+from crossward.pipeline.prompts import evaluation_prompts, training_prompts
+from crossward.pipeline.ranking import require_ranking, require_words
+from crossward.pipeline.raters import require_rater
+from crossward.pipeline.recipe_translator import require_translator
+from crossward.pipeline.replay import Replayed, read_pairs, read_replay
+from crossward.store.run_dir import RunDir
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Required:
+    """What a run begins with."""
+
+    reference: Model
+    policy: Model
+    replay: Replayed | None
+    prompts: dict[str, list[Prompt]]
+    held_out: dict[str, list[Prompt]]
+    judging: Judging
+
+
+def require(engines: Engines, directory: RunDir, progress: Progress) -> Required:
+    """Everything that a recipe names, read; raises ValueError for what would fail later. No weights are loaded."""
+    config = engines.config
+    reference, policy = engines.reference(), engines.policy()
+    replay = read_replay(config, policy.spec, engines.tokens(policy), progress)
+    engines.require_comparable(policy, reference)
+    prompts, held_out = training_prompts(config), evaluation_prompts(config)
+    engines.require_room(policy, prompts, held_out)
+    engines.require_sample_engine("sample")
+    require_ranking(engines, policy)
+    read_references(config.evaluate.reference_answers, held_out)
+    judging = _judging(engines, directory, tuple(held_out), progress)
+    return Required(
+        reference=reference, policy=policy, replay=replay, prompts=prompts, held_out=held_out, judging=judging
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One of the things that a recipe names, which can be looked at by itself: `look` raises where it is not there.
+
+    It reads `files`, and `sources`, which may be names on the hub; what it finds is decided by `by`, as JSON.
+    """
+
+    look: Callable[[], object]
+    by: tuple[Any, ...]
+    files: tuple[str | None, ...] = ()
+    sources: tuple[str | None, ...] = ()
+
+
+def parts_of(engines: Engines) -> list[Part]:
+    """What a recipe names, piece by piece: for looking at some of it while the rest is not there yet."""
+    config = engines.config
+    tree = config.model_dump(mode="json")
+    models, replay = config.models, config.train.replay
+    own = ["runtime", "models", "languages"]  # of every model
+    sampling = None if config.sample.openai is not None else models.policy
+
+    def by(name: str, *sections: str) -> tuple[Any, ...]:
+        return (name, *(tree[section] for section in sections))
+
+    parts = [
+        Part(by=by("policy", *own), sources=(models.policy,), look=lambda: engines.tokens(engines.policy())),
+        Part(by=by("reference", *own), sources=(models.reference,), look=lambda: engines.tokens(engines.reference())),
+        Part(
+            by=(*by("engine", *own), config.sample.engine, tree["sample"]["openai"]),
+            sources=(sampling,),
+            look=lambda: engines.require_sample_engine("sample"),
+        ),
+        Part(by=by("words", "languages", "reward", "pair"), look=lambda: require_words(engines)),
+        Part(
+            by=by("prompts", "languages", "prompts"),
+            sources=(config.prompts.path, config.prompts.english),
+            look=lambda: training_prompts(config),
+        ),
+        *_ranking_parts(engines, by("ranking", *own, "method", "reward", "translator")),
+        *_held_out_parts(engines, by("held-out", "runtime", "languages", "evaluate")),
+    ]
+    if replay is not None:
+        parts.append(Part(by=("replay", replay.path), sources=(replay.path,), look=lambda: read_pairs(replay.path)))
+    return parts
+
+
+def _ranking_parts(engines: Engines, by: tuple[Any, ...]) -> list[Part]:
+    """Who rates and who translates; the policy is read where it translates itself."""
+    config, reward, translator = engines.config, engines.config.reward, engines.config.translator
+    template = translator.template
+    named = None if translator.engine == "openai" else translator.model
+    files: tuple[str | None, ...] = ()
+    sources: tuple[str | None, ...] = ()
+    match reward.kind:
+        case "reward-model" if reward.reward_model is not None:
+            sources = (reward.reward_model.path,)
+        case "judge":
+            files, sources = (reward.judge.template,), (reward.judge.checkpoint,)
+        case "translation-likelihood":
+            files, sources = (template,), (named,)
+        case _:
+            pass
+    parts = [Part(by=("rater", *by), files=files, sources=sources, look=lambda: require_rater(engines))]
+    if config.method == "lidr" or "translated" in reward.scored_views:
+        spec = engines.model_spec(config.models.policy, config.models.policy_revision)
+        sources = (config.models.policy if translator.model is None else named,)
+        look = partial(require_translator, engines, spec)
+        parts.append(Part(by=("translator", *by), files=(template,), sources=sources, look=look))
+    return parts
+
+
+def _held_out_parts(engines: Engines, by: tuple[Any, ...]) -> list[Part]:
+    """The held-out prompts, and who judges the answers to them."""
+    config, section = engines.config, engines.config.evaluate
+    parts: list[Part] = []
+    if section.prompts is not None:
+        sources = (section.prompts.path, section.prompts.english)
+        parts.append(Part(by=("prompts", *by), sources=sources, look=lambda: evaluation_prompts(config)))
+    if (judge := section.judge) is not None:
+        files = (judge.template, section.baseline, section.difficulty, section.gamed)
+        sources = (judge.checkpoint,)
+        parts.append(Part(by=("judge", *by), files=files, sources=sources, look=lambda: _judging_alone(engines)))
+    return parts
+
+
+def _judging(engines: Engines, directory: RunDir, languages: tuple[str, ...], progress: Progress) -> Judging:
+    found = Judging.of(engines.config, directory, languages, progress)
+    if found.settings is not None and found.settings.checkpoint is not None:
+        require_chat_model(found.settings.checkpoint)
+    return found
+
+
+def _judging_alone(engines: Engines) -> Judging:
+    config = engines.config
+    languages = config.evaluate.languages or config.languages
+    return _judging(engines, RunDir(Path(config.run)), languages, Silent())
