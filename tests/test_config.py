@@ -95,6 +95,10 @@ def test_prompts_name_a_source_per_language():
         ({"reward": {"policy": "initial", "reference": "previous"}}, r"π_0 over π_0 in iteration 2, a reward of 0"),
         ({"compatibility": "published", "reward": {"surprisal": {}}}, r"which has no reward.surprisal"),
         ({"compatibility": "published", "pair": {"choice": "mean-2sd"}}, r"which has no pair.choice 'mean-2sd'"),
+        (
+            {"compatibility": "published", "pair": {"max_characters": 9}},
+            r"which has no pair.min_characters or max_char",
+        ),
         ({"compatibility": "published", "pair": {"min_margin": 1}}, r"which has no pair.min_margin 1"),
         ({"pair": {"min_margin": "auto"}, "reward": {"surprisal": {}}}, r"'auto' is .* of bare log-ratios.*penalty"),
         ({"sample": {"temperature": 0}}, r"temperature 0 gives the same response 10 times"),

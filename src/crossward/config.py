@@ -96,6 +96,8 @@ class Config(Section):
                 "reward.agreement": self.reward.agreement,
                 f"pair.choice {self.pair.choice!r}": self.pair.choice == "mean-2sd",
                 f"pair.min_margin {self.pair.min_margin}": self.pair.min_margin != 0.0,
+                "pair.min_characters or max_characters": (self.pair.min_characters, self.pair.max_characters)
+                != (1, None),
             }
             if named := [name for name, is_set in unknown.items() if is_set]:
                 raise ValueError(f"compatibility 'published' does as the published code, which has no {named[0]}")

@@ -60,6 +60,18 @@ def test_a_choice_that_can_only_be_the_worst_is_a_warning(tmp_path: Path, n: int
     assert [finding.level for finding in findings(recipe).get("pairs", [])] == levels
 
 
+def test_answers_to_no_prompts_need_no_room(tmp_path: Path):
+    recipe = make_recipe(tmp_path)
+    recipe["evaluate"] = {"max_new_tokens": 10 * MAX_POSITIONS}
+    assert findings(recipe)["lengths"][0].level == "ok"
+
+
+def test_a_checkpoint_whose_size_is_not_known_is_not_called_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(preflight, "_bytes_needed", lambda config: 0.0)
+    (found,) = findings(make_recipe(tmp_path))["disk"]
+    assert found.text.startswith("an unknown size")
+
+
 def test_too_little_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     (found,) = findings(make_recipe(tmp_path))["disk"]

@@ -351,6 +351,16 @@ def test_what_cannot_be_replayed_is_left_out_before_anything_runs(tmp_path: Path
     ]
 
 
+def test_answers_say_by_which_identifier_they_were_measured(tmp_path: Path):
+    """Another language filter measures otherwise: answers that are there must not pass for measured by it."""
+    recipe = make_recipe(tmp_path, iterations=1)
+    directory = go(recipe)
+    assert made(directory.iteration(0), "evaluate").settings["language_filter"] == "none"
+    recipe["pair"] |= {"language_filter": "lingua"}
+    with pytest.raises(ValueError, match="language_filter"):
+        run(config_of(recipe), progress=Silent(), redo=["iteration-1/pair"])
+
+
 def test_the_reward_may_stay_the_first_policys(tmp_path: Path):
     recipe = make_recipe(tmp_path, reward={"policy": "initial"})
     directory = go(recipe)
