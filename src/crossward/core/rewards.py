@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from crossward.core.records import ScoredPrompt, ScoredResponse
+from crossward.core.records import ScoredPrompt, ScoredResponse, View
 
 
 def reward(response: ScoredResponse, *, beta: float) -> float:
@@ -117,3 +117,20 @@ def range_quantile(n: int, probability: float = 0.95) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if reached(middle) < probability else (low, middle)
     return (low + high) / 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardAccuracy:
+    """How often the reward of one iteration ranked two answers to a prompt as `by` does (0 to 1; chance is 0.5).
+
+    Iteration t's reward is log π_(t−1)/π_ref, under `view`; `low` and `high` are a 95 % interval over prompts.
+    """
+
+    iteration: int
+    view: View
+    language: str
+    by: str
+    accuracy: float
+    low: float
+    high: float
+    n_pairs: int

@@ -1,6 +1,6 @@
 """Every path of a run, and the only place that joins them.
 
-    root/config.yaml  provenance.json  report.md
+    root/config.yaml  provenance.json  report.html  report.md
     root/iteration-<t>/<stage>/   iteration 0 is the start policy; reference/ stands beside the iterations
 
 Knows names, never contents. Refuses a language or name that would leave its folder.
@@ -162,7 +162,18 @@ class RunDir:
 
     @property
     def report(self) -> Path:
+        """The report as a page."""
+        return self.root / "report.html"
+
+    @property
+    def markdown(self) -> Path:
+        """The report's words and tables as Markdown."""
         return self.root / "report.md"
+
+    @property
+    def reward_accuracy(self) -> Path:
+        """How often the rewards were right, where something can tell."""
+        return self.root / "reward-accuracy.json"
 
     @property
     def judgements(self) -> Path:

@@ -30,7 +30,7 @@ def write_report(directory: RunDir, config: Config) -> None:
         _times(directory, config),
         _provenance(directory),
     ]
-    write_text(directory.report, "\n\n".join(section for section in sections if section) + "\n")
+    write_text(directory.markdown, "\n\n".join(section for section in sections if section) + "\n")
 
 
 def report_again(run: Path) -> Path:
@@ -39,7 +39,7 @@ def report_again(run: Path) -> Path:
     if not directory.config.exists():
         raise ValueError(f"{run} is not a run directory: it has no config.yaml")
     write_report(directory, parse(provenance.read_config(directory), where=str(directory.config)))
-    return directory.report
+    return directory.markdown
 
 
 def _headline(directory: RunDir, config: Config) -> str:
