@@ -1,0 +1,100 @@
+"""What a report is made of: headings, words, tables, charts. Values only; pages are made of them in page.py and
+
+markdown.py. All text is plain: whatever renders it must escape it.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from crossward.engines.charts import Chart
+
+Tone = Literal["plain", "good", "bad", "note"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """A paragraph. `note` explains what stands above it; good and bad news are marked by more than colour."""
+
+    text: str
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bullets:
+    """Lines that belong together."""
+
+    items: tuple[Words, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table; the first column names its row. Cells are values: a renderer writes them with `tables.cell`.
+
+    `loud` are the rows (by index) that must not be overlooked.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[object, ...], ...]
+    caption: str = ""
+    loud: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A chart with the same numbers as a table: who cannot see the one reads the other."""
+
+    chart: Chart
+    table: Table
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """One concern: what was seen, why it matters, what to try, where more is said."""
+
+    title: str
+    seen: str
+    why: str
+    advice: str
+    page: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """Text as a machine wrote it."""
+
+    text: str
+    language: str = "json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Browser:
+    """Groups to look through, as plain values (browse.py), and what became of those that are not among them."""
+
+    groups: tuple[dict[str, Any], ...]
+    note: str
+
+
+Block = Words | Bullets | Table | Figure | Advice | Code | Browser
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A part with a heading; `anchor` is its name in links."""
+
+    anchor: str
+    title: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A whole report, top to bottom."""
+
+    title: str
+    sections: tuple[Section, ...]
+
+
+def table(header: "list[str] | tuple[str, ...]", rows: Any, *, caption: str = "", loud: Any = ()) -> Table:
+    """A Table of any sequences."""
+    return Table(header=tuple(header), rows=tuple(tuple(row) for row in rows), caption=caption, loud=frozenset(loud))
