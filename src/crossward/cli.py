@@ -145,7 +145,7 @@ def report(run: Run) -> None:
 
     Example: crossward report runs/smollm2
     """
-    from crossward.pipeline.report.markdown import report_again
+    from crossward.pipeline.report.write import report_again
 
     console.out.print(f"report: {report_again(run)}", markup=False)
 

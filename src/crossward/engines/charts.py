@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from crossward.core.plain_text import visible_line
+
 Spec = dict[str, Any]  # Vega-Lite's own JSON
 COLOURS = tuple(f"var(--series-{k})" for k in range(1, 9))
 INK, FAINT = "var(--ink)", "var(--line)"
@@ -97,7 +99,7 @@ def svg(chart: Chart) -> str:
     """The chart as an SVG element. Equal charts give equal text on one machine (fonts differ between machines)."""
     import vl_convert
 
-    return vl_convert.vegalite_to_svg(json.dumps(spec_of(chart)))
+    return vl_convert.vegalite_to_svg(json.dumps(_visible(spec_of(chart))))
 
 
 def spec_of(chart: Chart) -> Spec:
@@ -112,6 +114,19 @@ def spec_of(chart: Chart) -> Spec:
         case Lines():
             body = _lines(chart)
     return {"$schema": "https://vega.github.io/schema/vega-lite/v5.json", "config": _config(), **body}
+
+
+def _visible(value: Any) -> Any:
+    """The same values with every text on one line and nothing in it that could turn the direction of writing."""
+    match value:
+        case str():
+            return visible_line(value)
+        case dict():
+            return {key: _visible(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_visible(inner) for inner in value]
+        case _:
+            return value
 
 
 def _config() -> Spec:

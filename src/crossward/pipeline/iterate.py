@@ -24,7 +24,7 @@ from crossward.pipeline.progress import Progress
 from crossward.pipeline.prompts import prompt_hashes
 from crossward.pipeline.ranking import rank
 from crossward.pipeline.replay import Replayed
-from crossward.pipeline.report.markdown import write_report
+from crossward.pipeline.report.write import write_report
 from crossward.pipeline.requirements import require
 from crossward.store.lock import run_lock
 from crossward.store.manifest import StageManifest

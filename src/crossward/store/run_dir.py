@@ -86,6 +86,10 @@ class StageDir:
         """<stage>/<language>.parquet"""
         return self.path / f"{safe_name(language)}.parquet"
 
+    def tokens_file(self, language: str) -> Path:
+        """score/tokens/<language>.jsonl: where in a few prompts' responses the log-ratio lies"""
+        return self.path / "tokens" / f"{safe_name(language)}.jsonl"
+
     def measures_file(self, language: str) -> Path:
         """<stage>/measures/<language>.jsonl"""
         return self.path / "measures" / f"{safe_name(language)}.jsonl"

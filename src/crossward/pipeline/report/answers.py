@@ -1,10 +1,12 @@
-"""The report's section on answers to held-out prompts: what they show by themselves, policy by policy."""
+"""The report's sections on answers to held-out prompts: what they show by themselves, policy by policy."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from crossward.core.answer_measures import UNSURE
-from crossward.pipeline.report.tables import cell, table
+from crossward.engines.charts import Heat, Intervals, Mark
+from crossward.pipeline.report.blocks import Block, Figure, Section, Table, Words, table
+from crossward.pipeline.report.tables import cell
 from crossward.store.manifest import StageManifest
 
 NOTE = (
@@ -14,42 +16,91 @@ NOTE = (
     "sentences surely in another language. chrF: 0 to 100, likeness to the reference answers. A dash: not measured."
 )
 CONFUSION = "Answers by the language that was asked for (rows) and the one that was identified (columns)."
+UNTOLD = "No identifier was asked for the language of the answers (pair.language_filter: none)."
 _TABLES = (
     ("n_chars", "empty", "truncated", "repetition", "looping"),
     ("fidelity", "code_switching", "chrf"),
 )
 _NAMES = {"n_chars": "characters", "code_switching": "code-switching", "chrf": "chrF"}
 Evaluated = Sequence[tuple[str, StageManifest]]  # policies by name, in order
+Measured = Sequence[tuple[str, str, dict[str, Any]]]  # policy, language, its counts
 
 
-def answers_section(done: Evaluated) -> str:
-    """Tables of all policies; empty where none has answered."""
+def answers_section(done: Evaluated) -> Section | None:
+    """Lengths as a chart, and tables of all policies; None where none has answered."""
     if not done:
-        return ""
-    measured = [(policy, language, counts) for policy, found in done for language, counts in found.by_language]
-    parts = ["## Answers to held-out prompts"]
+        return None
+    measured = measured_of(done)
+    blocks: list[Block] = [*length_figure(measured)]
     for names in _TABLES:
         header = ["policy", "language", "answers", *(_NAMES.get(name, name) for name in names)]
         rows = [
             [policy, language, counts.get("answers"), *(_mean(counts, name) for name in names)]
             for policy, language, counts in measured
         ]
-        parts.append(table(header, rows))
-    parts.append(NOTE)
-    if told := [item for item in measured if "identified_as" in item[2]]:
-        parts += [confusion_table(told), CONFUSION]
-    return "\n\n".join(parts)
+        blocks.append(table(header, rows))
+    blocks.append(Words(text=NOTE, tone="note"))
+    return Section(anchor="answers", title="Answers to held-out prompts", blocks=tuple(blocks))
 
 
-def confusion_table(told: Sequence[tuple[str, str, dict[str, Any]]]) -> str:
+def languages_section(done: Evaluated) -> Section | None:
+    """In which language each policy answered; None where none has answered."""
+    if not done:
+        return None
+    told = [item for item in measured_of(done) if "identified_as" in item[2]]
+    blocks: list[Block] = [Words(text=UNTOLD, tone="note")]
+    if told:
+        blocks = [confusion_figure(policy, told) for policy in dict.fromkeys(item[0] for item in told)]
+        blocks += [confusion_table(told), Words(text=CONFUSION, tone="note")]
+    return Section(anchor="languages", title="Language of the answers", blocks=tuple(blocks))
+
+
+def measured_of(done: Evaluated) -> list[tuple[str, str, dict[str, Any]]]:
+    """Every policy and language with its counts."""
+    return [(policy, language, counts) for policy, found in done for language, counts in found.by_language]
+
+
+def length_figure(measured: Measured) -> list[Figure]:
+    """Mean length of the answers, a row a language; nothing where it was not measured."""
+    marks = []
+    for policy, language, counts in measured:
+        if (found := counts.get("measures", {}).get("n_chars")) is not None:
+            mark = Mark(place=language, series=policy, value=found["estimate"], low=found["low"], high=found["high"])
+            marks.append(mark)
+    if not marks:
+        return []
+    rows = [[mark.place, mark.series, mark.value, mark.low, mark.high] for mark in marks]
+    chart = Intervals(title="Length of the answers", axis="characters, mean", marks=tuple(marks))
+    return [Figure(chart=chart, table=table(["language", "policy", "characters", "low", "high"], rows))]
+
+
+def confusion_figure(policy: str, told: Measured) -> Figure:
+    """One policy's answers: share of each identified language in every asked one."""
+    own = [(language, counts["identified_as"]) for name, language, counts in told if name == policy]
+    columns = _columns(told)
+    marks = tuple(
+        Mark(place=language, series=code, value=found.get(code, 0) / (sum(found.values()) or 1))
+        for language, found in own
+        for code in columns
+    )
+    rows = [[language, *(found.get(code, 0) for code in columns)] for language, found in own]
+    chart = Heat(title=f"Answers of {policy}", row_axis="asked for", column_axis="identified, % of row", marks=marks)
+    return Figure(chart=chart, table=table(["asked for", *columns], rows))
+
+
+def confusion_table(told: Measured) -> Table:
     """One row per (policy, asked language), one column per identified language, what could not be told last."""
-    codes = {code for _, _, counts in told for code in counts["identified_as"]} - {UNSURE}
-    columns = [*sorted(codes), UNSURE]
+    columns = _columns(told)
     rows = [
         [policy, language, *(counts["identified_as"].get(code, 0) for code in columns)]
         for policy, language, counts in told
     ]
     return table(["policy", "asked for", *columns], rows)
+
+
+def _columns(told: Measured) -> list[str]:
+    codes = {code for _, _, counts in told for code in counts["identified_as"]} - {UNSURE}
+    return [*sorted(codes), UNSURE]
 
 
 def _mean(counts: dict[str, Any], name: str) -> str | None:

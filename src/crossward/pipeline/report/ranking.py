@@ -1,7 +1,8 @@
 """The report's words on what responses were ranked by, where it was not one log-ratio: translations and ratings."""
 
 from crossward.config import Config
-from crossward.pipeline.report.tables import cell, table
+from crossward.pipeline.report.blocks import Block, Table, Words, table
+from crossward.pipeline.report.tables import cell
 from crossward.store.manifest import StageManifest
 
 
@@ -18,21 +19,23 @@ def told_reward(config: Config) -> str:
     return f"reward: {seen}, over the {reward.reference} reference{whose}{broken}"
 
 
-def translation_table(translated: StageManifest) -> str:
+def translation_table(translated: StageManifest) -> Table:
     """Responses and their translations by language, failures with their reasons."""
     rows = [
-        [language, counts["responses"], counts["translated"], cell(counts["problems"])]
+        [language, counts["responses"], counts["translated"], counts["problems"]]
         for language, counts in translated.by_language
     ]
     return table(["translated from", "responses", "translations", "without, by reason"], rows)
 
 
-def rating_table(rated: StageManifest) -> str:
+def rating_blocks(rated: StageManifest) -> list[Block]:
     """Rated responses by language, and what could not be rated."""
     rows = [
         [language, counts.get("prompts", 0), counts.get("responses", 0), counts["mean_rating"]]
         for language, counts in rated.by_language
     ]
-    made = table(["rated", "prompts", "responses", "mean rating"], rows)
     reasons = {key: rated.counts[key] for key in ("failures", "left_out") if rated.counts.get(key)}
-    return made + "".join(f"\n\n{name.replace('_', ' ')}: {cell(found)}." for name, found in reasons.items())
+    return [
+        table(["rated", "prompts", "responses", "mean rating"], rows),
+        *(Words(text=f"{name.replace('_', ' ')}: {cell(found)}.") for name, found in reasons.items()),
+    ]

@@ -1,13 +1,15 @@
-"""Markdown tables: cells that text cannot break, numbers to the right."""
+"""Cells as text, and Markdown tables of them."""
 
 from collections.abc import Iterable, Sequence
+
+from crossward.core.plain_text import visible_line
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A Markdown table; numbers to the right."""
-    body = [[cell(value) for value in row] for row in rows]
+    body = [[_escaped(cell(value)) for value in row] for row in rows]
     rule = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [list(header), rule, *body])
+    return "\n".join("| " + " | ".join(row) + " |" for row in [[*map(_escaped, header)], rule, *body])
 
 
 def cell(value: object) -> str:
@@ -20,4 +22,8 @@ def cell(value: object) -> str:
         case dict():
             return ", ".join(f"{key} {count}" for key, count in value.items()) or "none"
         case _:
-            return str(value).replace("|", "\\|").replace("\n", " ")
+            return str(value)
+
+
+def _escaped(text: str) -> str:
+    return visible_line(text.replace("\n", " ")).replace("|", "\\|").replace("<", "&lt;")

@@ -1,10 +1,12 @@
-"""Win rates as the paper tabulates them: a policy a row, a language two columns (LC and WR), the average last."""
+"""Win rates: the paper's table, a chart with intervals, paired differences, and what is to be known of the judge."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crossward.pipeline.report.tables import table
+from crossward.engines.charts import Intervals, Mark
+from crossward.pipeline.report.blocks import Block, Figure, Section, Table, Words, table
+from crossward.pipeline.report.policies import policies_of
 from crossward.store import manifest
 from crossward.store.run_dir import RunDir
 
@@ -12,6 +14,20 @@ NOTE = (
     "Percent against {baselines}; LC: length-controlled ({variants}), with its 95 % interval over instructions; WR: "
     "raw, ± its standard error. Instructions without a usable verdict are in no win rate: see the judge's table."
 )
+JUDGE = (
+    "First shown preferred: half where the judge has no bias of position. Names' mass: how probable it is that the "
+    "judge names a model at all. Disagreed: asked in both orders, each names another answer."
+)
+
+
+def read_rates(directory: RunDir) -> dict[str, Any] | None:
+    """What the judged policies won, as core.winrates found it; None where nothing was judged."""
+    if not directory.evaluation.exists():
+        return None
+    try:
+        return json.loads(directory.evaluation.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"{directory.evaluation} is damaged (not valid JSON): delete it and run again") from None
 
 
 def paper_rows(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[list[str], list[list[str]]]:
@@ -35,32 +51,50 @@ def paper_rows(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[list[s
     return header, rows
 
 
-def winrates_section(directory: RunDir, iterations: int) -> str:
-    """The section of a run's report; empty where nothing was judged."""
-    if not directory.evaluation.exists():
-        return ""
-    found = json.loads(directory.evaluation.read_text(encoding="utf-8"))
-    header, rows = paper_rows(found)
+def winrates_section(directory: RunDir) -> Section | None:
+    """The section of a run's report; None where nothing was judged."""
+    if (found := read_rates(directory)) is None:
+        return None
     note = NOTE.format(
         baselines=", ".join(sorted({rate["baseline"] for rate in found["rates"]})),
         variants=", ".join(sorted({rate["lc_variant"] for rate in found["rates"]})),
     )
-    parts = ["## Win rates", table(header, rows), note]
+    blocks: list[Block] = [*rate_figures(found), table(*paper_rows(found)), Words(text=note, tone="note")]
     if found["differences"]:
-        parts.append(
-            table(
-                ["difference", "language", "common", "LC", "95 %", "p", "WR", "95 %", "p"],
-                [_difference(apart) for apart in found["differences"]],
-            )
-        )
-    if judged := _judge_rows(directory, iterations):
+        header = ["difference", "language", "common", "LC", "95 %", "p", "WR", "95 %", "p"]
+        rows = [_difference(apart) for apart in found["differences"]]
+        blocks.append(table(header, rows, caption="Paired differences, in points"))
+    if judged := _judge_rows(directory):
         head = ["policy", "language", "comparisons", "null", "why", "first shown preferred", "names' mass", "letters"]
-        parts += [
-            table([*head, "disagreed"], judged),
-            "First shown preferred: half where the judge has no bias of position. Names' mass: how probable it is that "
-            "the judge names a model at all. Disagreed: asked in both orders, each names another answer.",
-        ]
-    return "\n\n".join(parts)
+        blocks += [table([*head, "disagreed"], judged, caption="The judge"), Words(text=JUDGE, tone="note")]
+    return Section(anchor="win-rates", title="Win rates", blocks=tuple(blocks))
+
+
+def rate_figures(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Figure]:
+    """Win rates and, where there are any, length-controlled ones, a row a language, the average last."""
+    every = [*found["rates"], *({**mean, "language": "average"} for mean in found["averages"])]
+    figures = []
+    for key, bounds, name in (
+        ("lc_win_rate", "lc_interval", "length-controlled win rate"),
+        ("win_rate", "win_rate_interval", "win rate"),
+    ):
+        marks = [_mark(rate, key, bounds) for rate in every if rate.get(key) is not None]
+        if marks:
+            chart = Intervals(title=name.capitalize(), axis=f"{name}, %", marks=tuple(marks), rule=50.0)
+            figures.append(Figure(chart=chart, table=_numbers(marks, f"{name}, %")))
+    return figures
+
+
+def _mark(rate: Mapping[str, Any], key: str, bounds: str) -> Mark:
+    low, high = rate.get(bounds) or (None, None)
+    if low is None and rate.get(f"{key}_se") is not None:
+        low, high = (rate[key] + side * 1.96 * rate[f"{key}_se"] for side in (-1, 1))
+    return Mark(place=rate["language"], series=rate["model"], value=rate[key], low=low, high=high)
+
+
+def _numbers(marks: Sequence[Mark], name: str) -> Table:
+    rows = [[mark.place, mark.series, mark.value, mark.low, mark.high] for mark in marks]
+    return table(["language", "policy", name, "low", "high"], rows)
 
 
 def _pair(rate: Mapping[str, Any] | None, controlled: bool) -> list[str]:
@@ -102,13 +136,11 @@ def _difference(apart: Mapping[str, Any]) -> list[object]:
     ]
 
 
-def _judge_rows(directory: RunDir, iterations: int) -> list[list[object]]:
-    policies = [("reference", directory.reference)]
-    policies += [(f"π_{t}", directory.iteration(t)) for t in range(iterations + 1)]
+def _judge_rows(directory: RunDir) -> list[list[object]]:
     keys = ("n", "n_null", "nulls", "first_shown_preferred", "named_mass", "letters_only", "orders_disagreed")
     return [
         [name, language, *(counts[key] for key in keys)]
-        for name, here in policies
+        for name, here in policies_of(directory)
         if (done := manifest.read(here.stage("judge"))) is not None
         for language, counts in sorted(done.counts["languages"].items())
     ]

@@ -1,0 +1,122 @@
+"""The first screen: what was made of what, what improved, what got worse, what to worry about."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from crossward.config import Config
+from crossward.core.comparisons import AVERAGE
+from crossward.core.concerns import Concern
+from crossward.pipeline.report.blocks import Advice, Block, Bullets, Section, Words, table
+from crossward.pipeline.report.ranking import told_reward
+from crossward.pipeline.report.winrates import read_rates
+from crossward.store import manifest
+from crossward.store.run_dir import RunDir
+
+NOT_JUDGED = (
+    "No judge compared the answers, so this run cannot say whether its policies are better: see what the answers show "
+    "by themselves, or name evaluate.judge and evaluate.baseline (docs/evaluation.md)."
+)
+TITLES = {
+    "length-exploitation": "Length exploitation",
+    "language-drift": "Language drift",
+    "reward-drift": "Reward drift",
+    "collapsed-diversity": "Collapsed diversity",
+    "alpha-at-odds": "α at odds with the other languages",
+    "truncation": "Many truncations",
+    "below-noise": "Pairs under the noise floor",
+    "english-regressed": "English got worse",
+    "few-judged": "Few judged",
+    "not-the-child": "The policy is not the reference's child",
+}
+Apart = Mapping[str, Any]
+
+
+def headline_section(directory: RunDir, config: Config, concerns: Sequence[Concern]) -> Section:
+    """Facts, then the verdict in words."""
+    facts = [
+        ("policy", config.models.policy),
+        ("reference", config.models.reference),
+        ("languages", ", ".join(config.languages)),
+        ("iterations", _progress(directory, config)),
+        ("made with", f"{told_reward(config)}; trained over the {config.train.reference} reference"),
+        ("precision, seed", f"{config.models.dtype}, {config.seed}"),
+    ]
+    blocks: list[Block] = [table(["", "this run"], facts)]
+    verdict = [*verdicts(directory), *_worries(concerns)]
+    blocks.append(Bullets(items=tuple(verdict)))
+    return Section(anchor="headline", title="Headline", blocks=tuple(blocks))
+
+
+def verdicts(directory: RunDir) -> list[Words]:
+    """What improved and what got worse, by the win rates' paired differences."""
+    found = read_rates(directory)
+    if found is None:
+        return [Words(text=NOT_JUDGED)]
+    return [
+        words
+        for model in dict.fromkeys(apart["model"] for apart in found["differences"])
+        if (words := _verdict(model, [a for a in found["differences"] if a["model"] == model and a["other"] == "π_0"]))
+    ]
+
+
+def concerns_section(concerns: Sequence[Concern]) -> Section | None:
+    """Every concern in full; None where there is none."""
+    if not concerns:
+        return None
+    blocks = [
+        Advice(
+            title=f"{TITLES[concern.kind]} ({', '.join([concern.where, *concern.languages])})",
+            seen=concern.seen,
+            why=concern.why,
+            advice=concern.advice,
+            page=concern.page,
+        )
+        for concern in concerns
+    ]
+    return Section(anchor="concerns", title="What to worry about", blocks=tuple(blocks))
+
+
+def _verdict(model: str, aparts: Sequence[Apart]) -> Words | None:
+    """One policy against π_0: the average in numbers, the languages by name."""
+    judged = [(apart["language"], *_difference(apart)) for apart in aparts]
+    judged = [found for found in judged if found[1] is not None]
+    if not judged:
+        return None
+    better = [language for language, _, low, _ in judged if low > 0 and language != AVERAGE]
+    worse = [language for language, _, _, high in judged if high < 0 and language != AVERAGE]
+    open_ = [language for language, _, low, high in judged if low <= 0 <= high and language != AVERAGE]
+    overall = next((found for found in judged if found[0] == AVERAGE), judged[0])
+    _, points, low, high = overall
+    where = "on average over the languages" if overall[0] == AVERAGE else f"in {overall[0]}"
+    told = f"{model} wins {points:+.1f} points [{low:+.1f}, {high:+.1f}] against π_0 {where}"
+    parts = [
+        f"{name} {', '.join(languages)}"
+        for name, languages in (("better in", better), ("worse in", worse), ("not sure in", open_))
+        if languages
+    ]
+    tone = "good" if low > 0 and not worse else "bad" if high < 0 or worse else "plain"
+    return Words(text=f"{told}; {'; '.join(parts)}.", tone=tone)
+
+
+def _difference(apart: Apart) -> tuple[float | None, float, float]:
+    """Length-controlled where it is known, else raw: points and interval."""
+    key, bounds = ("lc_win_rate", "lc_interval") if apart["lc_interval"] else ("win_rate", "win_rate_interval")
+    if apart[key] is None or apart[bounds] is None:
+        return None, 0.0, 0.0
+    return apart[key], *apart[bounds]
+
+
+def _worries(concerns: Sequence[Concern]) -> list[Words]:
+    if not concerns:
+        return [
+            Words(text="Nothing that Crossward looks for gives cause to worry (docs/troubleshooting.md has the list).")
+        ]
+    kinds = list(dict.fromkeys(TITLES[concern.kind] for concern in concerns))
+    return [Words(text=f"To worry about: {', '.join(kinds)}.", tone="bad")]
+
+
+def _progress(directory: RunDir, config: Config) -> str:
+    trained = [
+        t for t in range(1, config.iterations + 1) if manifest.read(directory.iteration(t).stage("train")) is not None
+    ]
+    return f"{len(trained)} of {config.iterations} trained"

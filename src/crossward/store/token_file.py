@@ -1,0 +1,42 @@
+"""Where in a response its log-ratio lies: tokens and their terms, one line a response, of a few prompts of a language.
+
+The rows are joined to groups by prompt id and place of the response.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from crossward.store.json_lines import read_json_lines, write_json_lines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenTerms:
+    """The pieces of a response's text, and log π − log π_ref of each (nats); the end of turn is an empty piece."""
+
+    id: str
+    place: int
+    pieces: tuple[str, ...]
+    log_ratios: tuple[float, ...]
+
+
+def write_token_terms(path: Path, rows: Iterable[TokenTerms]) -> None:
+    """Write them in their order."""
+    write_json_lines(
+        path,
+        ({"id": r.id, "place": r.place, "pieces": list(r.pieces), "log_ratios": list(r.log_ratios)} for r in rows),
+    )
+
+
+def read_token_terms(path: Path) -> dict[tuple[str, int], TokenTerms]:
+    """By prompt id and place; none where there is no file. Raises ValueError for a line that holds something else."""
+    if not path.exists():
+        return {}
+    found: dict[tuple[str, int], TokenTerms] = {}
+    for number, row in read_json_lines(path):
+        pieces, ratios = row.get("pieces"), row.get("log_ratios")
+        if not (isinstance(pieces, list) and isinstance(ratios, list) and len(pieces) == len(ratios)):
+            raise ValueError(f"{path}, line {number} holds no tokens with their terms: delete it and run again")
+        terms = TokenTerms(id=row["id"], place=row["place"], pieces=tuple(pieces), log_ratios=tuple(ratios))
+        found[terms.id, terms.place] = terms
+    return found
