@@ -105,12 +105,12 @@ def test_a_run_its_check_its_show_and_its_report(tmp_path: Path, capsys: pytest.
 
     called = call(capsys, "run", recipe)
     assert called.code == 0, called.err
-    assert called.out.strip() == f"report: {tmp_path / 'run' / 'report.md'}"
+    assert called.out.strip() == f"report: {tmp_path / 'run' / 'report.html'}"
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.parquet")}
-    report = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
 
     called = call(capsys, "run", recipe, "runtime.sample_rows=3")
     assert called.code == 0, called.err
+    report = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
     assert {path: path.stat().st_mtime_ns for path in before} == before, "a finished run computes nothing again"
 
     life = call(capsys, "show", tmp_path / "run", "--prompt", "p2", "--language", "es")

@@ -220,7 +220,7 @@ def test_a_corrupted_shard_is_named_and_only_that_shard_is_redone(finished: Path
     ran = call(capsys, "run", finished)
     assert ran.code == 0, ran.err
     after = contents(run)
-    timed = {name for name in after if name.endswith(("stage.json", "report.md"))}
+    timed = {name for name in after if name.endswith(("stage.json", "report.md", "report.html"))}
     assert {name for name in after if after[name] != before.get(name)} <= timed
 
 

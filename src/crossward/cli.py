@@ -74,8 +74,11 @@ def run(
     """
     from crossward.config import load
     from crossward.pipeline.iterate import run as run_recipe
+    from crossward.pipeline.report.write import write_report
 
-    directory = run_recipe(load(recipe, overrides or ()), progress=console.Terminal(), redo=redo or ())
+    config = load(recipe, overrides or ())
+    directory = run_recipe(config, progress=console.Terminal(), redo=redo or ())
+    write_report(directory, config)
     if directory.evaluation.exists():
         show_paper_table(json.loads(directory.evaluation.read_text(encoding="utf-8")))
     console.out.print(f"report: {directory.report}", markup=False)

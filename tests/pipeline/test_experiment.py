@@ -71,7 +71,7 @@ def test_twenty_cells_that_share_sampling_sample_once(grid: Finished):
 def test_every_cell_is_an_ordinary_run_with_files_of_its_own(grid: Finished):
     for run in checked(grid.tree)[1]:
         folder = grid.directory.run(run.cell.name, run.seed)
-        assert folder.report.exists()
+        assert folder.provenance.exists()
         stage = folder.iteration(1).stage("train")
         done = manifest.read(stage)
         assert done is not None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.recipes import config_of, make_recipe
+from tests.support.recipes import config_of, make_recipe, report_text
 
 from crossward.core.answer_measures import AnswerMeasures
 from crossward.core.records import Prompt, Response, SampledPrompt
@@ -17,8 +17,9 @@ from crossward.pipeline.guard import english_guard, guard_english
 from crossward.pipeline.iterate import run
 from crossward.pipeline.measures import answer_counts
 from crossward.pipeline.progress import Silent
-from crossward.pipeline.report.answers import answers_section
+from crossward.pipeline.report.answers import answers_section, languages_section
 from crossward.pipeline.report.guard import guard_section
+from crossward.pipeline.report.markdown import section_markdown
 from crossward.store import manifest
 from crossward.store.measures_file import write_measures
 from crossward.store.run_dir import IterationDir, RunDir, Stage
@@ -51,6 +52,12 @@ def rows(n: int, *, looping: int = 0, n_chars: int = 100) -> list[AnswerMeasures
     return [replace(FINE, prompt_id=str(i), looping=i < looping, n_chars=n_chars + i % 3) for i in range(n)]
 
 
+def told_by(directory: RunDir, iterations: int, **settings: Any) -> str:
+    """The report's section on English; empty where there is none."""
+    section = guard_section(directory, iterations, **settings)
+    return section_markdown(section) if section is not None else ""
+
+
 def test_a_drop_is_loud_in_talk_and_report(tmp_path: Path):
     directory = RunDir(tmp_path)
     answered(directory, 0, rows(40))
@@ -65,10 +72,10 @@ def test_a_drop_is_loud_in_talk_and_report(tmp_path: Path):
         "ENGLISH DROPPED: iteration 2 against iteration 0: not looping 1.000 → 0.600, difference -0.400 ["
     )
     assert line.endswith("over 40 prompts")
-    report = guard_section(directory, 2)
+    report = told_by(directory, 2)
     assert "- iteration 1: no drop beyond its interval over 40 prompts; smallest drop" in report
     assert "not looping 0.088" in report  # 1 − 0.025^(1/40)
-    assert "- iteration 2: **ENGLISH DROPPED: not looping 1.000 → 0.600" in report
+    assert "- **iteration 2: ENGLISH DROPPED: not looping 1.000 → 0.600" in report
     assert "| 2 | **not looping** | 40 | 0 | 1.00 | 0.60 | -0.40 | " in report
     assert "| 1 | length (characters) | 40 | 0 | 100.97 | 200.97 | 100.00 | 100.00 to 100.00 | – |" in report
     assert "5 measures tested, each at 95 %: chance alone would show 0.12 drops among them." in report
@@ -84,7 +91,7 @@ def test_shorter_answers_are_shown_and_are_no_drop(tmp_path: Path):
     assert found.length is not None
     assert found.length.difference.estimate == pytest.approx(-90.0)
     assert found.drops == []
-    assert "ENGLISH DROPPED" not in guard_section(directory, 1)
+    assert "ENGLISH DROPPED" not in told_by(directory, 1)
 
 
 def test_a_judges_values_are_guarded_too(tmp_path: Path):
@@ -100,21 +107,21 @@ def test_a_judges_values_are_guarded_too(tmp_path: Path):
     guard_english(directory, 1, heard, values_of=win_rates)
     (line,) = heard.lines
     assert "win rate 0.645 → 0.545, difference -0.100 [-0.100, -0.100] over 30 prompts" in line
-    assert "**ENGLISH DROPPED: win rate" in guard_section(directory, 1, values_of=win_rates)
+    assert "**ENGLISH DROPPED: win rate" in told_by(directory, 1, values_of=win_rates)
 
 
 def test_measures_that_are_not_known_are_named(tmp_path: Path):
     directory = RunDir(tmp_path)
     for t in (0, 1):
         answered(directory, t, [replace(row, identified=None, code_switching=None) for row in rows(9)])
-    assert "3 measures tested" in guard_section(directory, 1)
-    assert "not known of these answers: fidelity, no code-switching." in guard_section(directory, 1)
-    assert "fewer than 20 prompts give intervals that are too narrow" in guard_section(directory, 1)
+    assert "3 measures tested" in told_by(directory, 1)
+    assert "not known of these answers: fidelity, no code-switching." in told_by(directory, 1)
+    assert "fewer than 20 prompts give intervals that are too narrow" in told_by(directory, 1)
 
 
 def test_without_english_one_line_says_so(tmp_path: Path):
     directory = RunDir(tmp_path)
-    assert guard_section(directory, 1) == ""
+    assert told_by(directory, 1) == ""
     for t in (0, 1):
         answered(directory, t, rows(9), language="es")
     assert english_guard(directory, 1) is None
@@ -131,7 +138,7 @@ def test_an_unfinished_iteration_is_not_compared(tmp_path: Path):
     answered(directory, 0, rows(9))
     write_measures(directory.iteration(1).stage("evaluate").measures_file("en"), rows(9, looping=9))
     assert english_guard(directory, 1) is None
-    assert guard_section(directory, 1) == ""
+    assert told_by(directory, 1) == ""
 
 
 class Mute:
@@ -159,7 +166,7 @@ def test_a_run_says_that_its_english_broke(tmp_path: Path, monkeypatch: pytest.M
         directory = run(config_of(recipe), progress=heard)
         (line,) = [line for line in heard.lines if line.startswith("ENGLISH DROPPED")]
         assert "iteration 1 against iteration 0: not empty 1.000 → 0.000, difference -1.000" in line
-    assert directory.report.read_text(encoding="utf-8").count("**ENGLISH DROPPED: not empty") == 1
+    assert report_text(directory).count("**iteration 1: ENGLISH DROPPED: not empty") == 1
 
 
 def test_the_report_shows_the_stages_own_numbers(tmp_path: Path):
@@ -168,10 +175,12 @@ def test_the_report_shows_the_stages_own_numbers(tmp_path: Path):
     answered(directory, 0, mixed)
     stage = manifest.read(directory.iteration(0).stage("evaluate"))
     assert stage is not None
-    report = answers_section([("π_0", stage)])
+    found = [answers_section([("π_0", stage)]), languages_section([("π_0", stage)])]
+    report = "\n".join(section_markdown(section) for section in found if section is not None)
     measures = json.loads(json.dumps(stage.counts))["languages"]["en"]["measures"]
     assert "| π_0 | en | 6 | 101.00 [" in report
     assert f"| 0.50 [{measures['fidelity']['low']:.2f}, 1.00] of 4 | 0.00 [0.00, 0.00] | 25.00 [" in report
     assert "| π_0 | en | 2 | 2 | 2 |" in report
     assert "| policy | asked for | en | es | unsure |" in report
-    assert answers_section([]) == ""
+    assert answers_section([]) is None
+    assert languages_section([]) is None

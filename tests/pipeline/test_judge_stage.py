@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.support.chat_server import ChatServer, Reply, Request, chat_server
 from tests.support.judge_server import fair, named
-from tests.support.recipes import PROMPTS, config_of, make_recipe
+from tests.support.recipes import PROMPTS, config_of, make_recipe, report_text
 
 from crossward.core.judging import model_shown_first
 from crossward.pipeline.iterate import run
@@ -79,7 +79,7 @@ def test_every_policy_is_judged_against_the_references_own_answers(tmp_path: Pat
     }
     annotations = directory.iteration(1).stage("judge").annotations / "π_1.es.json"
     assert {(v.id, v.model) for v in read_verdicts(annotations)} == {("p0", "π_1"), ("p1", "π_1")}
-    report = directory.report.read_text(encoding="utf-8")
+    report = report_text(directory)
     assert "## Win rates" in report
     assert "| model | en WR | es WR | average WR |" in report
     assert "first shown preferred" in report
@@ -195,7 +195,7 @@ def test_english_that_loses_before_the_judge_is_reported_loudly(tmp_path: Path):
         directory, lines = go(recipe)
     said = [line for line in lines if "ENGLISH DROPPED" in line and "win rate" in line]
     assert len(said) == 1
-    assert "**ENGLISH DROPPED: win rate" in directory.report.read_text(encoding="utf-8")
+    assert "ENGLISH DROPPED: win rate" in report_text(directory)
 
 
 @pytest.mark.parametrize(

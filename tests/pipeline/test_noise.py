@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.support.command import call
 from tests.support.families import make_family
-from tests.support.recipes import config_of, make_recipe
+from tests.support.recipes import config_of, make_recipe, report_text
 
 from crossward.core.records import Prompt, Response, ResponseLogprob, SampledPrompt, ScoredPrompt, ScoredResponse
 from crossward.engines.protocols import Judged, ModelSpec, Work
@@ -110,7 +110,7 @@ def test_a_run_pairs_by_its_own_noise_floor_and_reports_it(tmp_path: Path):
     for language, margin in margins.items():
         for outcome in tables.read_outcomes(here.stage("pair").language_file(language)):
             assert getattr(outcome, "margin", margin) >= margin
-    report = directory.markdown.read_text(encoding="utf-8")
+    report = report_text(directory)
     floor = scored.counts["languages"]["es"]["noise"]
     flips = sum(floor["float32"][name] for name in ("best_flips", "worst_flips"))
     assert f"| {cell(floor['float32']['sd'])} | {cell(floor['float32']['largest'])} | {flips} of 4 | " in report

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.engines.test_reward_model import make_reward_model
 from tests.support.chat_server import ChatServer, Reply, Request, chat_server, choices
-from tests.support.recipes import config_of, make_recipe
+from tests.support.recipes import config_of, make_recipe, report_text
 
 from crossward.core.ensembles import ensemble
 from crossward.core.records import PreferencePair, RatedPrompt, RatedResponse
@@ -125,7 +125,7 @@ def test_the_translated_view_judges_translations_under_the_english_instruction(t
     assert n_judged == counts["es"]["translated"] == 24 - sum(counts["es"]["problems"].values())
     for group in read_scored(here.stage("score"), "en"):
         assert all(scored.judged is None for scored in group.responses)
-    report = directory.markdown.read_text(encoding="utf-8")
+    report = report_text(directory)
     assert "reward: translated, over the initial reference" in report
     assert f"| es | 24 | {counts['es']['translated']} |" in report
     assert "judged as 'the" in "\n".join(prompt_life(directory.root, "p0", "es"))
@@ -202,7 +202,7 @@ def test_a_judge_gives_points_and_what_it_does_not_rate_is_counted(tmp_path: Pat
     rated = made(here, "rate")
     n = sum(counts["responses"] for counts in rated.counts["languages"].values())
     assert rated.counts["failures"] == {"no-score": 48 - n}
-    assert f"failures: no-score {48 - n}." in directory.markdown.read_text(encoding="utf-8")
+    assert f"failures: no-score {48 - n}." in report_text(directory)
     assert 0 < n < 48
     for language in ("en", "es"):
         for group in rated_groups(here, language):

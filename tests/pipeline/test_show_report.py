@@ -4,12 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.support.recipes import config_of, make_recipe
+from tests.support.recipes import config_of, make_recipe, report_text
 
 from crossward.core.records import PreferencePair, Skipped
 from crossward.pipeline.iterate import run
 from crossward.pipeline.progress import Silent
-from crossward.pipeline.report.markdown import report_again, table
+from crossward.pipeline.report.tables import table
+from crossward.pipeline.report.write import report_again
 from crossward.pipeline.show import prompt_life
 from crossward.store import manifest, tables
 from crossward.store.run_dir import RunDir
@@ -50,7 +51,7 @@ def test_a_prompt_is_shown_in_every_language_or_in_one(finished: RunDir):
 
 
 def test_the_report_holds_the_counts_of_the_stages(finished: RunDir):
-    report = finished.report.read_text(encoding="utf-8")
+    report = report_text(finished)
     sampled = manifest.read(finished.iteration(1).stage("sample"))
     scored = manifest.read(finished.iteration(1).stage("score"))
     paired = manifest.read(finished.iteration(1).stage("pair"))

@@ -14,7 +14,9 @@ def test_paths():
     paths = {
         "config.yaml": RUN.config,
         "provenance.json": RUN.provenance,
-        "report.md": RUN.report,
+        "report.html": RUN.report,
+        "report.md": RUN.markdown,
+        "reward-accuracy.json": RUN.reward_accuracy,
         ".lock": RUN.lock,
         "iteration-2/sample/stage.json": stage.manifest,
         "iteration-2/sample/inputs.json": stage.inputs,

@@ -8,6 +8,10 @@ import yaml
 from tests.support.families import make_family
 
 from crossward.config import Config, parse
+from crossward.pipeline.report.markdown import markdown
+from crossward.pipeline.report.sections import report_of
+from crossward.pipeline.report.write import open_run
+from crossward.store.run_dir import RunDir
 
 PROMPTS = {
     "en": ["Name a fruit.", "Say hello.", "What is the sea?", "Count to three.", "Who sings?", "Open the door."],
@@ -66,3 +70,9 @@ def write_recipe(folder: Path, recipe: dict[str, Any]) -> Path:
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe, allow_unicode=True), encoding="utf-8")
     return path
+
+
+def report_text(directory: RunDir) -> str:
+    """The report of a run as Markdown: its words and tables, without the time that charts take."""
+    opened, config = open_run(directory.root)
+    return markdown(report_of(opened, config, []))

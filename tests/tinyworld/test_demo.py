@@ -64,7 +64,7 @@ def test_again_it_trains_nothing_and_says_the_same(finished: Path, capsys: pytes
     assert main([str(RECIPE), *overrides(finished), "--preset", "fast"]) == 0
     shown = capsys.readouterr().out
     assert "reward cross-lingual" in shown
-    assert str(finished / "run" / "report.md") in shown
+    assert str(finished / "run" / "report.html") in shown
     assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*.safetensors")}
     assert (finished / "run" / "gold.md").read_bytes() == gold_table
 

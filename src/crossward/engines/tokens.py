@@ -100,6 +100,23 @@ class ChatTokens:
         assert isinstance(text, str)
         return text
 
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The part of `decode`'s text that each id adds: "" for what shows nothing, as the end of turn does.
+
+        A character of several tokens comes with its last one. Decoding a window, not a token, keeps the spaces that
+        some tokenizers write only between tokens.
+        """
+        stop = next((index for index, token in enumerate(ids) if token in self.stop_ids), len(ids))
+        found: list[str] = []
+        start = known = 0  # a window that is decoded again, and how far its text is given out
+        for end in range(1, stop + 1):
+            before, after = self.decode(ids[start:known]), self.decode(ids[start:end])
+            whole = end == stop or not after.endswith("\ufffd")
+            found.append(after[len(before) :] if whole else "")
+            if whole:
+                start, known = known, end
+        return [*found, *("" for _ in ids[stop:])]
+
     def names(self, ids: Sequence[int]) -> list[str]:
         """Each token as the vocabulary spells it."""
         names = self._tokenizer.convert_ids_to_tokens(list(ids))

@@ -24,7 +24,6 @@ from crossward.pipeline.progress import Progress
 from crossward.pipeline.prompts import prompt_hashes
 from crossward.pipeline.ranking import rank
 from crossward.pipeline.replay import Replayed
-from crossward.pipeline.report.write import write_report
 from crossward.pipeline.requirements import require
 from crossward.store.lock import run_lock
 from crossward.store.manifest import StageManifest
@@ -67,7 +66,6 @@ def run(
             judging.judge(f"π_{t}", here)
             guard_english(directory, t, progress, values_of=english_preferences)
         judging.tabulate()
-        write_report(directory, config)
     return directory
 
 

@@ -19,6 +19,7 @@ from crossward.store.manifest import StageManifest
 OpenScorer = Callable[[], Scorer]
 FILE_RESPONSES = 400  # of a file, rescored in all
 Values = Sequence[Sequence[ResponseLogprob | None]]  # of each group, of each response
+Keep = Callable[[Sequence[ScoredPrompt], Values, Values], None]  # groups, and their values by policy and reference
 
 
 def measure_noise(
@@ -27,19 +28,24 @@ def measure_noise(
     policy: Scorer,
     reference: Scorer,
     open_exact: tuple[OpenScorer, OpenScorer] | None,
+    keep: Keep | None = None,
     progress: Progress,
     title: str,
 ) -> dict[str, dict[str, Any]]:
     """The noise floor of each language: `rebatched`, `float32` (None where not asked for), and the larger `margin`.
 
     `policy` and `reference` made the first scoring; both are closed before `open_exact` (policy, reference) opens the
-    float32 ones, one after the other, so that no two models in float32 and none beside these are in memory.
+    float32 ones, one after the other, so that no two models in float32 and none beside these are in memory. `keep` is
+    shown the second scoring with its values token by token.
     """
     groups = [group for found in sample.values() for group in found]
     models = 2 if open_exact is None else 4
     with progress.task(f"{title}: noise floor", models * sum(len(group.responses) for group in groups)) as advance:
-        values = [_in_halves(groups, scorer, advance) for scorer in (policy, reference)]
-        rebatched = rescored(groups, *values)
+        per_token = keep is not None
+        ours, theirs = (_in_halves(groups, scorer, per_token, advance) for scorer in (policy, reference))
+        if keep is not None:
+            keep(groups, ours, theirs)
+        rebatched = rescored(groups, ours, theirs)
         policy.close()
         reference.close()
         exact = None
@@ -111,7 +117,7 @@ def _floors(
     }
 
 
-def _in_halves(groups: Sequence[ScoredPrompt], scorer: Scorer, advance: Advance) -> Values:
+def _in_halves(groups: Sequence[ScoredPrompt], scorer: Scorer, per_token: bool, advance: Advance) -> Values:
     """Every group by itself and in two halves: batches as unlike the first ones as batches of these can be."""
     values: list[list[ResponseLogprob | None]] = []
     for group in groups:
@@ -119,7 +125,7 @@ def _in_halves(groups: Sequence[ScoredPrompt], scorer: Scorer, advance: Advance)
         halves = [half for half in (group.responses[:middle], group.responses[middle:]) if half]
         found: list[ResponseLogprob | None] = []
         for half in halves:
-            found += scorer.score([_judged(replace(group, responses=half))], advance=advance)[0]
+            found += scorer.score([_judged(replace(group, responses=half))], per_token=per_token, advance=advance)[0]
         values.append(found)
     return values
 

@@ -7,8 +7,9 @@ Read after iterate.py, which says with which models.
 from dataclasses import asdict, dataclass
 
 from crossward.core.instructions import Steering
-from crossward.core.records import View
+from crossward.core.records import Response, View
 from crossward.core.surprisal import SurprisalPenalty
+from crossward.engines.tokens import ChatTokens
 from crossward.pipeline import stages
 from crossward.pipeline.assemble import Engines, Model
 from crossward.pipeline.progress import Progress
@@ -147,6 +148,9 @@ def _scored(
         open_scorers=lambda: (engines.scorer(policy), engines.scorer(reference)),
         open_exact=engines.exact_scorers(policy, reference),
         noise_sample=config.score.noise_sample,
+        pieces=None
+        if config.compatibility == "published"
+        else lambda response: _pieces(engines.tokens(policy), response),
         settings={
             "dtype": config.models.dtype,
             "compatibility": config.compatibility,
@@ -156,6 +160,10 @@ def _scored(
         progress=progress,
     )
     return RankedStage(folder=here.stage(folder), manifest=manifest)
+
+
+def _pieces(tokens: ChatTokens, response: Response) -> list[str]:
+    return tokens.pieces(tokens.response_ids(response))
 
 
 def _rated(

@@ -13,7 +13,7 @@ from typing import Any
 
 from crossward.core.instructions import PAPERS, Steering
 from crossward.core.pairing import PairingRules
-from crossward.core.records import Prompt, View
+from crossward.core.records import Prompt, ScoredPrompt, View
 from crossward.core.surprisal import SurprisalPenalty
 from crossward.engines.protocols import (
     LanguageIdentifier,
@@ -23,12 +23,13 @@ from crossward.engines.protocols import (
 )
 from crossward.pipeline.counts import PairTally, sampled_counts, scored_counts
 from crossward.pipeline.measures import reference_hashes, write_stage_measures
-from crossward.pipeline.noise import OpenScorer, measure_noise
+from crossward.pipeline.noise import OpenScorer, Values, measure_noise
 from crossward.pipeline.outputs import write_outputs
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.run_stage import Inputs, Made, run_stage
 from crossward.pipeline.stage_files import stream_ranked, stream_sampled, stream_scored, stream_translated
 from crossward.pipeline.streams import score_windows, survey, told_work
+from crossward.pipeline.token_terms import Pieces, write_terms
 from crossward.store import tables
 from crossward.store.manifest import StageManifest
 from crossward.store.reference_answers import ReferenceAnswers
@@ -68,6 +69,7 @@ def score(
     open_scorers: Callable[[], tuple[Scorer, Scorer]],
     open_exact: tuple[OpenScorer, OpenScorer] | None,
     noise_sample: int,
+    pieces: Pieces | None = None,
     settings: Mapping[str, Any],
     inputs: Inputs,
     progress: Progress,
@@ -76,7 +78,8 @@ def score(
 
     `translated` holds the responses' English translations, which the translated view judges in their place. `penalty`
     is taken off for tokens that the reference finds implausible.
-    `noise_sample` prompts of each language are scored again, in other batches and, with `open_exact`, in float32.
+    `noise_sample` prompts of each language are scored again, in other batches and, with `open_exact`, in float32;
+    with `pieces`, which cuts a response into its tokens' texts, their log-ratios are kept token by token.
     """
     models = ExitStack()
     scorers: list[tuple[Scorer, Scorer]] = []
@@ -91,6 +94,12 @@ def score(
     def work() -> Made:
         with models:
             return score_missing()
+
+    kept: list[Path] = []
+
+    def keep(groups: Sequence[ScoredPrompt], ours: Values, theirs: Values) -> None:
+        if pieces is not None:
+            kept.extend(write_terms(stage, pieces, groups, ours, theirs))
 
     def score_missing() -> Made:
         shards = {stage.shard(language, index): path for language, index, path in sampled.shards()}
@@ -125,10 +134,16 @@ def score(
             }
             policy, reference = opened()
             floors = measure_noise(
-                again, policy=policy, reference=reference, open_exact=open_exact, progress=progress, title=stage.title
+                again,
+                policy=policy,
+                reference=reference,
+                open_exact=open_exact,
+                keep=None if pieces is None else keep,
+                progress=progress,
+                title=stage.title,
             )
             counts = {language: counts[language] | {"noise": floors[language]} for language in counts}
-        return list(shards), {"languages": counts}
+        return [*shards, *kept], {"languages": counts}
 
     # A view without a steering line is not made anew when the line changes.
     made = {"view": view} | ({"steering": asdict(steering)} if view == "crosslingual" else {})

@@ -3,25 +3,34 @@
 Only the world's making and its gold are special here; the recipe, the pipeline and the engines are a user's own.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from crossward import console
-from crossward.config import load
+from crossward.config import Config, load
 from crossward.core.intervals import Interval
 from crossward.core.records import View
+from crossward.core.verdicts import Verdict
 from crossward.pipeline.iterate import run
+from crossward.pipeline.report.write import write_report
+from crossward.pipeline.winrates import as_summary
 from crossward.store.files import write_text
+from crossward.store.reward_accuracy_file import write_reward_accuracy
+from crossward.store.run_dir import RunDir
 from crossward.store.verdict_file import write_verdicts
 from crossward.tinyworld.judgement import (
     GROUPS,
     NON_ENGLISH,
     PolicyJudgement,
+    Ranked,
     accuracies,
+    gold_rates,
     gold_verdicts,
     judge,
     policies_of,
     rank,
+    reward_accuracies,
 )
 from crossward.tinyworld.mixing import Mode
 from crossward.tinyworld.prepare import prepare
@@ -46,17 +55,30 @@ def demo(recipe: Path, overrides: Sequence[str] = (), *, preset: PresetName = "d
     policies = policies_of(directory)
     judged = judge(policies)
     verdicts = directory.root / "gold" / "verdicts.jsonl"
-    write_verdicts(verdicts, ((verdict, {"judge": "gold"}) for verdict in gold_verdicts(policies)))
-    rows = table(judged, accuracies(rank(config, directory, terminal)))
+    found = gold_verdicts(policies)
+    write_verdicts(verdicts, ((verdict, {"judge": "gold"}) for verdict in found))
+    ranked = {t: rank(config, directory, terminal, t=t) for t in range(1, config.iterations + 1)}
+    rows = table(judged, accuracies(ranked[1]))
+    _tell_the_report(directory, config, found, ranked)
     world = "Tiny world" if mode == "plain" else f"Tiny world ({mode} mode)"
     title = f"{world}, seed {config.seed}: held-out requests, sampled answers, 95 % intervals over requests"
     header = ["", *GROUPS]
-    gold_report = directory.report.with_name("gold.md")
+    gold_report = directory.root / "gold.md"
     write_text(gold_report, markdown(title, header, rows, judged))
     console.show_table(title, header, [[row[0], *(cell.replace(" [", "\n[") for cell in row[1:])] for row in rows])
     where = f"report: {directory.report}   gold, feature by feature: {gold_report}   as a judge's verdicts: {verdicts}"
     for line in [*conclusion(judged), where]:
         console.out.print(line, markup=False)
+
+
+def _tell_the_report(
+    directory: RunDir, config: Config, verdicts: Sequence[Verdict], ranked: Mapping[int, Mapping[View, Ranked]]
+) -> None:
+    """What gold knows, where a run's report looks for it; a run with a judge of its own keeps that one's rates."""
+    if config.evaluate.judge is None:
+        write_text(directory.evaluation, json.dumps({"judge": "gold, by rule", **as_summary(gold_rates(verdicts))}))
+    write_reward_accuracy(directory.reward_accuracy, reward_accuracies(ranked))
+    write_report(directory, config)
 
 
 def table(judged: Sequence[PolicyJudgement], ranked: dict[View, dict[str, Interval]]) -> Rows:

@@ -13,12 +13,14 @@ from crossward.config import Config
 from crossward.core.comparisons import AVERAGE
 from crossward.core.intervals import Interval, clustered_mean, clustered_ratio, ranked_pairs, win_share
 from crossward.core.records import SampledPrompt, View
+from crossward.core.rewards import RewardAccuracy
 from crossward.core.verdicts import Verdict
-from crossward.core.winrates import win_rates
-from crossward.pipeline.assemble import Engines
+from crossward.core.winrates import WinRates, win_rates
+from crossward.pipeline.assemble import Engines, checkpoint
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.stage_files import read_sampled
 from crossward.pipeline.streams import score_groups
+from crossward.store import manifest
 from crossward.store.run_dir import IterationDir, RunDir
 from crossward.tinyworld.vocabulary import LANGUAGES
 from crossward.tinyworld.world import Features, features, gold
@@ -107,7 +109,7 @@ class _Wins:
 
 def _win_rates(verdicts: Sequence[Verdict]) -> _Wins:
     """core.winrates over the verdicts; requests are what is resampled, in all their languages at once."""
-    found = win_rates(verdicts, variant="none", resamples=RESAMPLES)
+    found = gold_rates(verdicts)
     others = win_rates([v for v in verdicts if v.language != "en"], variant="none", resamples=RESAMPLES)
     rates: dict[str, dict[str, Interval]] = {}
     for rate in found.rates:
@@ -151,17 +153,22 @@ def accuracies(ranked: Mapping[View, Ranked]) -> dict[View, dict[str, Interval]]
     }
 
 
-def rank(config: Config, run: RunDir, progress: Progress) -> dict[View, Ranked]:
-    """π_0's own held-out answers ranked by the reward log π_0/π_I under either view, held against gold."""
+def rank(config: Config, run: RunDir, progress: Progress, *, t: int = 1) -> dict[View, Ranked]:
+    """π_(t−1)'s own held-out answers ranked by iteration t's reward log π_(t−1)/π_I under either view, against gold."""
     engines = Engines(config)
-    models = engines.policy(), engines.reference()
-    groups = [group for language in LANGUAGES for group in _answers(run.iteration(0), language)]
+    trained = run.iteration(t - 1).stage("train")
+    done = manifest.read(trained)
+    models = (
+        engines.policy() if done is None else checkpoint(engines, trained.checkpoint, done.digest),
+        engines.reference(),
+    )
+    groups = [group for language in LANGUAGES for group in _answers(run.iteration(t - 1), language)]
     views: tuple[View, ...] = ("crosslingual", "multilingual")
     total = 2 * len(views) * sum(len(group.responses) for group in groups)
     with (
         closing(engines.scorer(models[0])) as policy,
         closing(engines.scorer(models[1])) as reference,
-        progress.task("gold: log-probabilities of π_0's answers under both views", total) as advance,
+        progress.task(f"gold: log-probabilities of π_{t - 1}'s answers under both views", total) as advance,
     ):
         return {
             view: {
@@ -173,6 +180,30 @@ def rank(config: Config, run: RunDir, progress: Progress) -> dict[View, Ranked]:
             }
             for view in views
         }
+
+
+def reward_accuracies(ranked: Mapping[int, Mapping[View, Ranked]]) -> list[RewardAccuracy]:
+    """The same as records of a run, for its report: by iteration, view and language."""
+    return [
+        RewardAccuracy(
+            iteration=t,
+            view=view,
+            language=language,
+            by="gold",
+            accuracy=found[language].estimate,
+            low=found[language].low,
+            high=found[language].high,
+            n_pairs=sum(n for (code, _), (_, n) in views[view].items() if code == language),
+        )
+        for t, views in ranked.items()
+        for view, found in accuracies(views).items()
+        for language in LANGUAGES
+    ]
+
+
+def gold_rates(verdicts: Sequence[Verdict]) -> WinRates:
+    """Every policy's win rate against π_I, as a judge's verdicts would give it; gold has no liking for length."""
+    return win_rates(verdicts, variant="none", resamples=RESAMPLES)
 
 
 def golds_of(here: IterationDir) -> dict[Key, list[float]]:

@@ -6,6 +6,7 @@ said in them. Everything is data: nothing here is HTML.
 
 import hashlib
 import json
+import math
 from typing import Any
 
 from crossward.core.plain_text import visible
@@ -65,7 +66,7 @@ def as_values(iteration: int, language: str, seen: Seen, terms: Terms) -> dict[s
         group["e"] = _cut(prompt.english_instruction)
     match outcome:
         case PreferencePair():
-            group |= {"o": "pair", "m": _rounded(outcome.margin), "a": outcome.alpha}
+            group |= {"o": "pair", "m": _rounded(outcome.margin), "a": _rounded(outcome.alpha)}
         case Skipped():
             group["o"] = outcome.reason
         case None:
@@ -111,7 +112,8 @@ def _response(response: RankedResponse, place: int, mark: str, terms: TokenTerms
             found["x"] = _rounded(response.penalty)
         if response.judged is not None:
             found["j"] = _cut(response.judged.text)
-    if terms is not None and len(own.text) <= LONGEST_TEXT:
+    judged = response.judged if isinstance(response, ScoredResponse) and response.judged is not None else own
+    if terms is not None and len(judged.text) <= LONGEST_TEXT:  # of the text that was judged
         found["g"] = [
             [visible(piece), _rounded(value)] for piece, value in zip(terms.pieces, terms.log_ratios, strict=True)
         ]
@@ -124,8 +126,9 @@ def _cut(text: str) -> str:
     return f"{visible(text[:LONGEST_TEXT])} […{len(text) - LONGEST_TEXT} more characters]"
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.5g}")
+def _rounded(value: float) -> float | None:
+    """Short; None for what is no number, which JSON cannot say."""
+    return float(f"{value:.5g}") if math.isfinite(value) else None
 
 
 def _lot(prompt_id: str) -> str:

@@ -1,17 +1,29 @@
 """A report as Markdown: its words and tables, for a terminal, a diff or an issue. Charts are left to the page."""
 
 from crossward.core.plain_text import visible
-from crossward.pipeline.report.blocks import Advice, Block, Browser, Bullets, Code, Figure, Report, Table, Words
+from crossward.pipeline.report.blocks import (
+    Advice,
+    Block,
+    Browser,
+    Bullets,
+    Code,
+    Figure,
+    Report,
+    Section,
+    Table,
+    Words,
+)
 from crossward.pipeline.report.tables import table
 
 
 def markdown(report: Report) -> str:
     """The whole report; the pair browser is named only."""
-    parts = [f"# {report.title}"]
-    for section in report.sections:
-        parts.append(f"## {section.title}")
-        parts += [text for block in section.blocks if (text := _block(block))]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([f"# {report.title}", *map(section_markdown, report.sections)]) + "\n"
+
+
+def section_markdown(section: Section) -> str:
+    """One section with its heading."""
+    return "\n\n".join([f"## {section.title}", *(text for block in section.blocks if (text := _block(block)))])
 
 
 def _block(block: Block) -> str:
@@ -25,7 +37,8 @@ def _block(block: Block) -> str:
         case Figure():
             return "\n\n".join(part for part in (_table(block.table, block.chart.title), _plain(block.note)) if part)
         case Advice():
-            return f"**{_plain(block.title)}**: {_plain(block.seen)} {_plain(block.why)} {_plain(block.advice)} ({block.page})"
+            told = f"{block.seen} {block.why} {block.advice} ({block.page})"
+            return f"**{_plain(block.title)}**: {_plain(told)}"
         case Code():
             fence = "`" * max(3, 1 + max((len(run) for run in _backticks(block.text)), default=0))
             return f"{fence}{block.language}\n{visible(block.text)}\n{fence}"

@@ -44,7 +44,7 @@ def page(report: Report) -> str:
 
 def json_in_page(value: Any) -> str:
     """JSON that can stand in a script element whatever it holds: nothing in it can end the element."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 

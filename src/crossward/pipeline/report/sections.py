@@ -55,7 +55,10 @@ def report_of(directory: RunDir, config: Config, concerns: Sequence[Concern]) ->
         times_section(directory),
         provenance_section(directory),
     ]
-    return Report(title=directory.root.absolute().name, sections=tuple(s for s in found if s is not None))
+    return Report(
+        title="/".join(directory.root.absolute().parts[-2:]).lstrip("/"),
+        sections=tuple(s for s in found if s is not None),
+    )
 
 
 def _looked_at(directory: RunDir) -> tuple[Section | None, Section | None]:

@@ -11,9 +11,10 @@ from crossward.store import manifest
 from crossward.store.run_dir import RunDir
 
 NOTE = (
-    "Percent against {baselines}; LC: length-controlled ({variants}), with its 95 % interval over instructions; WR: "
-    "raw, ± its standard error. Instructions without a usable verdict are in no win rate: see the judge's table."
+    "Percent against {baselines}; {controlled}WR: raw, ± its standard error. Instructions without a usable verdict are "
+    "in no win rate."
 )
+CONTROLLED = "LC: length-controlled ({variants}), with its 95 % interval over instructions; "
 JUDGE = (
     "First shown preferred: half where the judge has no bias of position. Names' mass: how probable it is that the "
     "judge names a model at all. Disagreed: asked in both orders, each names another answer."
@@ -55,10 +56,13 @@ def winrates_section(directory: RunDir) -> Section | None:
     """The section of a run's report; None where nothing was judged."""
     if (found := read_rates(directory)) is None:
         return None
+    variants = sorted({rate["lc_variant"] for rate in found["rates"]} - {"none"})
     note = NOTE.format(
         baselines=", ".join(sorted({rate["baseline"] for rate in found["rates"]})),
-        variants=", ".join(sorted({rate["lc_variant"] for rate in found["rates"]})),
+        controlled=CONTROLLED.format(variants=", ".join(variants)) if variants else "",
     )
+    if "judge" in found:
+        note = f"Judged by {found['judge']}. {note}"
     blocks: list[Block] = [*rate_figures(found), table(*paper_rows(found)), Words(text=note, tone="note")]
     if found["differences"]:
         header = ["difference", "language", "common", "LC", "95 %", "p", "WR", "95 %", "p"]

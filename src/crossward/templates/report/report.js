@@ -156,8 +156,12 @@
     numbers.push(`${response.c} characters`);
     if (response.f) numbers.push("cut at the longest length");
     title.append(make("span", "numbers", numbers.join(" · ")));
-    element.append(title, response.g ? shaded(response.g, language) : textOf(response.t, language));
-    if (response.j !== undefined) element.append(make("div", "note", "judged as:"), textOf(response.j, "en"));
+    const translated = response.j !== undefined; // then tokens are those of the translation, which was judged
+    element.append(title, response.g && !translated ? shaded(response.g, language) : textOf(response.t, language));
+    if (translated) {
+      element.append(make("div", "note", "judged as:"));
+      element.append(response.g ? shaded(response.g, "en") : textOf(response.j, "en"));
+    }
     return element;
   };
   const shaded = (tokens, language) => {
