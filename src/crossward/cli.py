@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -143,14 +144,22 @@ def show(
 
 
 @app.command()
-def report(run: Run) -> None:
-    """Write the report of a run again, finished or not.
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs; several are compared.", metavar="RUN...")],
+    output: Annotated[Path | None, typer.Option(help="The page's file; left out: report.html in the run.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the report of a run again, finished or not, as one page; of several runs, one page side by side.
 
     Example: crossward report runs/smollm2
     """
-    from crossward.pipeline.report.write import report_again
+    from crossward.pipeline.report.write import compare, report_again
 
-    console.out.print(f"report: {report_again(run)}", markup=False)
+    path = report_again(runs[0], output) if len(runs) == 1 else compare(runs, output)
+    if as_json:
+        console.show_json({"report": str(path)})
+    else:
+        console.out.print(f"report: {path}", markup=False)
 
 
 def _command_line() -> str:

@@ -107,7 +107,7 @@ def test_a_judges_values_are_guarded_too(tmp_path: Path):
     guard_english(directory, 1, heard, values_of=win_rates)
     (line,) = heard.lines
     assert "win rate 0.645 → 0.545, difference -0.100 [-0.100, -0.100] over 30 prompts" in line
-    assert "**ENGLISH DROPPED: win rate" in told_by(directory, 1, values_of=win_rates)
+    assert "**iteration 1: ENGLISH DROPPED: win rate" in told_by(directory, 1, values_of=win_rates)
 
 
 def test_measures_that_are_not_known_are_named(tmp_path: Path):
@@ -125,9 +125,7 @@ def test_without_english_one_line_says_so(tmp_path: Path):
     for t in (0, 1):
         answered(directory, t, rows(9), language="es")
     assert english_guard(directory, 1) is None
-    assert "English is not among the evaluated languages (es): what it lost is not known." in guard_section(
-        directory, 1
-    )
+    assert "English is not among the evaluated languages (es): what it lost is not known." in told_by(directory, 1)
     heard = Heard()
     guard_english(directory, 1, heard)
     assert heard.lines == []

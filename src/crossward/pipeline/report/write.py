@@ -1,9 +1,12 @@
 """Writes the report of a run: report.html to look at, report.md to read anywhere."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from crossward.config import Config, parse
 from crossward.pipeline import provenance
+from crossward.pipeline.report.compare import comparison_of, names_of
 from crossward.pipeline.report.markdown import markdown
 from crossward.pipeline.report.page import page
 from crossward.pipeline.report.sections import report_of
@@ -11,10 +14,10 @@ from crossward.store.files import write_text
 from crossward.store.run_dir import RunDir
 
 
-def write_report(directory: RunDir, config: Config) -> None:
+def write_report(directory: RunDir, config: Config, output: Path | None = None) -> None:
     """Write both files of a run, finished or not."""
     report = report_of(directory, config, [])
-    write_text(directory.report, page(report))
+    write_text(output or directory.report, page(report))
     write_text(directory.markdown, markdown(report))
 
 
@@ -26,8 +29,22 @@ def open_run(run: Path) -> tuple[RunDir, Config]:
     return directory, parse(provenance.read_config(directory), where=str(directory.config))
 
 
-def report_again(run: Path) -> Path:
-    """Write the report of an existing run; returns its path. ValueError where the folder is no run."""
+def report_again(run: Path, output: Path | None = None) -> Path:
+    """Write the report of an existing run, its page to `output` if named; returns the page's path.
+
+    ValueError where the folder is no run.
+    """
     directory, config = open_run(run)
-    write_report(directory, config)
-    return directory.report
+    write_report(directory, config, output)
+    return output or directory.report
+
+
+def compare(runs: Sequence[Path], output: Path | None = None) -> Path:
+    """One page on several runs side by side; returns its path: comparison.html in the folder that holds them all."""
+    opened = [open_run(run) for run in runs]
+    names = names_of([directory for directory, _ in opened])
+    described = {name: (directory, config, []) for name, (directory, config) in zip(names, opened, strict=True)}
+    together = Path(os.path.commonpath([directory.root.absolute() for directory, _ in opened]))
+    path = output or (together / "comparison.html")
+    write_text(path, page(comparison_of(described)))
+    return path
