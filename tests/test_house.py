@@ -85,6 +85,7 @@ HEAVY = {
     "sacrebleu",
     "lm_eval",
     "matplotlib",
+    "vl_convert",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

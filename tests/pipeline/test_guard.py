@@ -178,7 +178,7 @@ def test_the_report_shows_the_stages_own_numbers(tmp_path: Path):
     measures = json.loads(json.dumps(stage.counts))["languages"]["en"]["measures"]
     assert "| π_0 | en | 6 | 101.00 [" in report
     assert f"| 0.50 [{measures['fidelity']['low']:.2f}, 1.00] of 4 | 0.00 [0.00, 0.00] | 25.00 [" in report
-    assert "| π_0 | en | 2 | 2 | 2 |" in report
-    assert "| policy | asked for | en | es | unsure |" in report
+    assert "Answers of π_0:\n\n| asked for | en | es | unsure |" in report
+    assert "| en | 2 | 2 | 2 |" in report
     assert answers_section([]) is None
     assert languages_section([]) is None

@@ -5,7 +5,7 @@ from typing import Any
 
 from crossward.core.answer_measures import UNSURE
 from crossward.engines.charts import Heat, Intervals, Mark
-from crossward.pipeline.report.blocks import Block, Figure, Section, Table, Words, table
+from crossward.pipeline.report.blocks import Block, Figure, Section, Words, table
 from crossward.pipeline.report.tables import cell
 from crossward.store.manifest import StageManifest
 
@@ -51,7 +51,7 @@ def languages_section(done: Evaluated) -> Section | None:
     blocks: list[Block] = [Words(text=UNTOLD, tone="note")]
     if told:
         blocks = [confusion_figure(policy, told) for policy in dict.fromkeys(item[0] for item in told)]
-        blocks += [confusion_table(told), Words(text=CONFUSION, tone="note")]
+        blocks.append(Words(text=CONFUSION, tone="note"))
     return Section(anchor="languages", title="Language of the answers", blocks=tuple(blocks))
 
 
@@ -86,16 +86,6 @@ def confusion_figure(policy: str, told: Measured) -> Figure:
     rows = [[language, *(found.get(code, 0) for code in columns)] for language, found in own]
     chart = Heat(title=f"Answers of {policy}", row_axis="asked for", column_axis="identified, % of row", marks=marks)
     return Figure(chart=chart, table=table(["asked for", *columns], rows))
-
-
-def confusion_table(told: Measured) -> Table:
-    """One row per (policy, asked language), one column per identified language, what could not be told last."""
-    columns = _columns(told)
-    rows = [
-        [policy, language, *(counts["identified_as"].get(code, 0) for code in columns)]
-        for policy, language, counts in told
-    ]
-    return table(["policy", "asked for", *columns], rows)
 
 
 def _columns(told: Measured) -> list[str]:

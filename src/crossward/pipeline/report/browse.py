@@ -9,7 +9,7 @@ import json
 import math
 from typing import Any
 
-from crossward.core.plain_text import visible
+from crossward.core.plain_text import visible, visible_line
 from crossward.core.records import PreferencePair, Ranked, RankedResponse, ScoredPrompt, ScoredResponse, Skipped
 from crossward.pipeline.report.slices import Seen, Slice
 from crossward.store.token_file import TokenTerms
@@ -61,7 +61,12 @@ class Browsed:
 def as_values(iteration: int, language: str, seen: Seen, terms: Terms) -> dict[str, Any]:
     """One group with short keys; the page's script knows them (templates/report/report.js)."""
     prompt, outcome = seen.prompt, seen.outcome
-    group: dict[str, Any] = {"i": iteration, "l": language, "id": prompt.id, "p": _cut(prompt.instruction)}
+    group: dict[str, Any] = {
+        "i": iteration,
+        "l": language,
+        "id": visible_line(prompt.id),
+        "p": _cut(prompt.instruction),
+    }
     if language != "en":
         group["e"] = _cut(prompt.english_instruction)
     match outcome:

@@ -41,7 +41,7 @@ def headline_section(directory: RunDir, config: Config, concerns: Sequence[Conce
         ("made with", f"{told_reward(config)}; trained over the {config.train.reference} reference"),
         ("precision, seed", f"{config.models.dtype}, {config.seed}"),
     ]
-    blocks: list[Block] = [table(["", "this run"], facts)]
+    blocks: list[Block] = [table(["what", "this run"], facts)]
     verdict = [*verdicts(directory), *_worries(concerns)]
     blocks.append(Bullets(items=tuple(verdict)))
     return Section(anchor="headline", title="Headline", blocks=tuple(blocks))

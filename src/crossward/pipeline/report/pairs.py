@@ -8,7 +8,7 @@ from crossward.pipeline.report.blocks import Block, Figure, Section, Words, tabl
 from crossward.store.manifest import StageManifest
 
 Paired = Sequence[tuple[int, StageManifest]]  # iterations that have pairs, in order
-CURVE_DOTS = 60
+CURVE_DOTS, CURVE_FEWEST = 60, 16
 LENGTH = (
     "Length gap: chosen minus rejected, mean over the prompts that α was found on, in {unit}; at α = 0 nothing is "
     "controlled. Curve: the gap D(α) at other α, the chosen α dashed."
@@ -59,12 +59,12 @@ def _curve(t: int, done: StageManifest, unit: str) -> Figure:
 
 
 def _near(curve: Sequence[Sequence[float]], alpha: float) -> list[tuple[float, float]]:
-    """Points of the curve around α: wide enough to hold 0 and α, without the far ends where all is flat."""
-    points = [(float(at), float(gap)) for at, gap in curve]
-    reach = 2 * abs(alpha) if alpha else max((abs(at) for at, _ in points), default=0.0)
-    inside = [point for point in points if -reach <= point[0] <= reach] or points
+    """Points of the curve around α: 0 and α among them, at least a few, without the far ends where all is flat."""
+    points = sorted(((float(at), float(gap)) for at, gap in curve), key=lambda point: abs(point[0] - alpha))
+    reach = 2 * abs(alpha)
+    inside = [point for k, point in enumerate(points) if k < CURVE_FEWEST or abs(point[0] - alpha) <= reach]
     step = max(1, len(inside) // CURVE_DOTS)
-    return inside[::step]
+    return sorted(inside)[::step]
 
 
 def skips_section(paired: Paired) -> Section | None:

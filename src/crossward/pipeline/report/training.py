@@ -40,7 +40,7 @@ def training_section(directory: RunDir) -> Section | None:
         ]
         if dots:
             chart = Lines(title=title, x_axis="step", y_axis=axis, dots=tuple(dots))
-            blocks.append(Figure(chart=chart, table=table(["", "first step", "last step"], _ends(logged, names))))
+            blocks.append(Figure(chart=chart, table=table(["line", "first step", "last step"], _ends(logged, names))))
     blocks += _dropped(directory)
     return Section(anchor="training", title="Training", blocks=tuple(blocks))
 

@@ -26,8 +26,9 @@
   const tip = get("tip");
   document.addEventListener("pointermove", (event) => {
     const target = event.target instanceof Element ? event.target : null;
-    const mark = target && target.closest(".chart [aria-roledescription][aria-label]");
-    const words = mark && mark.getAttribute("role") === "graphics-symbol" ? mark.getAttribute("aria-label") : "";
+    const mark = target && target.closest(".chart [role=graphics-symbol][aria-label]");
+    const frame = mark && ["axis", "legend"].includes(mark.getAttribute("aria-roledescription"));
+    const words = mark && !frame ? mark.getAttribute("aria-label") : "";
     tip.hidden = !words;
     if (!words) return;
     tip.textContent = words;
