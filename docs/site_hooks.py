@@ -44,7 +44,8 @@ def on_files(files: Any, *, config: Any) -> Any:
     for path in sorted({path for page in pages for path in linked_files(page).values()}):
         name = path.relative_to(ROOT)
         content = path.read_text(encoding="utf-8").rstrip()
-        text = f"# {name}\n\n``````{LANGUAGES[path.suffix]}\n{content}\n``````\n"
+        # The search is for pages: whole files would stand before them.
+        text = f"---\nsearch: {{exclude: true}}\n---\n# {name}\n\n``````{LANGUAGES[path.suffix]}\n{content}\n``````\n"
         files.append(File.generated(config, f"files/{name}.md", content=text))
     return files
 
