@@ -16,9 +16,9 @@ SOURCE = Path(__file__).parent.parent / "src"
 WIDTH = 100
 HEAD = """# Python
 
-Made by `make docs` from the code's own docstrings. `from crossward import ImplicitReward` is the public face; the rest is
-what the command line itself is made of. Modules import downwards only: `core` knows no files, no network and no models.
-How to hand a run an engine of your own: [extending.md](extending.md).
+Made by `make docs` from the code's own docstrings. `from crossward import ImplicitReward` is the public face; the rest
+is what the command line itself is made of. Modules import downwards only: `core` knows no files, no network and no
+models. How to hand a run an engine of your own: [extending.md](extending.md).
 """
 
 
@@ -39,7 +39,17 @@ PARTS = (
     Part(
         title="What an engine is",
         module="crossward.engines.protocols",
-        names=("Sampler", "Scorer", "Rater", "Judge", "LanguageIdentifier", "Translator", "Sampling", "Judged", "ToRate"),
+        names=(
+            "Sampler",
+            "Scorer",
+            "Rater",
+            "Judge",
+            "LanguageIdentifier",
+            "Translator",
+            "Sampling",
+            "Judged",
+            "ToRate",
+        ),
     ),
     Part(title="The values", module="crossward.core.records"),
     Part(title="Under which instruction", module="crossward.core.instructions"),
@@ -104,7 +114,9 @@ def _shown(node: Named) -> str:
         return _signature(f"class {node.name}", made.args, None)
     fields = [ast.unparse(field) for field in node.body if isinstance(field, ast.AnnAssign)]
     public = [f"    {field}" for field in fields if not field.startswith("_")]
-    return _quoted("\n".join([f"class {node.name}" + (f"({bases})" if bases else "") + (":" if public else ""), *public]))
+    return _quoted(
+        "\n".join([f"class {node.name}" + (f"({bases})" if bases else "") + (":" if public else ""), *public])
+    )
 
 
 def _signature(name: str, arguments: ast.arguments, returns: ast.expr | None) -> str:

@@ -22,16 +22,16 @@ ROOT = Path(__file__).parent.parent
 TARGET = ROOT / "docs" / "keys.md"
 HEAD = """# Every key
 
-Made by `make docs` from the models that check a recipe. An unknown key is refused, and the nearest known one named. On the
-command line a key is written with dots: `crossward run recipe.yaml sample.n=4`. To copy lines from:
+Made by `make docs` from the models that check a recipe. An unknown key is refused, and the nearest known one named. On
+the command line a key is written with dots: `crossward run recipe.yaml sample.n=4`. To copy lines from:
 [every-key.yaml](../recipes/every-key.yaml).
 
 A key without a default must be given, as it decides what is computed.
 """
 EXPERIMENT = """## An experiment
 
-What `crossward experiment` reads: a recipe, and what is changed in it. [experiments.md](experiments.md) says how it all goes
-together.
+What `crossward experiment` reads: a recipe, and what is changed in it. [experiments.md](experiments.md) says how it all
+goes together.
 """
 Meanings = Mapping[str, str]
 

@@ -1,7 +1,7 @@
-"""Engines that a program hands to a run, where a recipe cannot name them: a sampler, a rater, an identifier of one's own.
+"""Engines that a program hands to a run, where a recipe cannot name them: a sampler, a rater, an identifier.
 
-A recipe asks for them with `sample.engine: given`, `reward.kind: given` and `pair.language_filter: given`. This is how a
-rival of one's own is run, and how the tiny world's gold, which is known by rule, makes the ceiling of its tables.
+A recipe asks for them with `sample.engine: given`, `reward.kind: given` and `pair.language_filter: given`. This is how
+a rival of one's own is run, and how the tiny world's gold, which is known by rule, makes the ceiling of its tables.
 """
 
 from collections.abc import Callable
