@@ -25,7 +25,7 @@ docs: $(DOCS) ## writes the generated pages, builds the site into site/, checks 
 	$(BIN)/python docs/generate_cli.py
 	$(BIN)/python docs/generate_keys.py
 	$(BIN)/python docs/generate_api.py
-	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
 	$(BIN)/python docs/check_site.py site
 
 # DATA: a folder with the paper's prompts and answers (benchmarks/workload.py); without it, ids are drawn at random.

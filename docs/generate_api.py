@@ -5,8 +5,8 @@ it against the code.
 """
 
 import ast
-import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,8 +77,8 @@ def _part(part: Part) -> Iterator[str]:
     missing = set(part.names) - set(named)
     assert not missing, f"{part.module} has no {', '.join(sorted(missing))}"
     yield from (f"## {part.title}", "", f"`{part.module}`", "")
-    if not part.names and (told := ast.get_docstring(tree)):
-        yield from (_prose(told), "")
+    if not part.names:
+        yield from _told(tree)
     for name in part.names or named:
         node = named[name]
         yield from (f"### {name}", "", "```python", _shown(node), "```", "")
@@ -90,12 +90,13 @@ def _part(part: Part) -> Iterator[str]:
                 yield from _told(method)
 
 
-def _told(node: Named) -> Iterator[str]:
-    """The docstring; examples that are run as tests become code."""
-    text = inspect.cleandoc(ast.get_docstring(node, clean=False) or "")
-    for block in text.split("\n\n"):
+def _told(node: Named | ast.Module) -> Iterator[str]:
+    """The docstring; what is set off in it, and examples that are run as tests, become blocks of code."""
+    for block in (ast.get_docstring(node) or "").split("\n\n"):
         prose, prompt, example = block.partition(">>> ")
-        if prose.strip():
+        if block.startswith("    "):
+            yield from ("```text", textwrap.dedent(block), "```", "")
+        elif prose.strip():
             yield from (_prose(prose.rstrip()), "")
         if prompt:
             yield from ("```pycon", prompt + example, "```", "")

@@ -1,8 +1,8 @@
 """What the site needs beyond Markdown: files of the repository that pages link to, each on a page of its own.
 
 The pages link to recipes and examples as files beside docs/, which is right in a checkout. A built site holds docs/
-alone, so a linked file becomes a page that shows it, and the link leads there. Called by MkDocs; imports nothing of it
-but what makes a page.
+alone, so a linked file becomes a page that shows it, and the link leads there. Called by MkDocs, whose own modules are
+imported in functions only.
 """
 
 import re
@@ -11,6 +11,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"\]\(([^)#:\s]+\.(?:yaml|py|sh|jsonl|txt))\)")
+NAMED = re.compile(r"\[([\w-]+\.md)\](?=\(\1)")
 LANGUAGES = {".yaml": "yaml", ".py": "python", ".sh": "bash", ".jsonl": "json", ".txt": "text"}
 
 
@@ -30,9 +31,22 @@ def linked_files(page: Path) -> dict[str, Path]:
     return {link: path for link, path in found.items() if path.is_file() and path.is_relative_to(ROOT)}
 
 
+def title(page: Path) -> str:
+    """The heading of a page."""
+    return page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ").strip()
+
+
 def on_config(config: Any) -> Any:
-    """Anchors as GitHub makes them, so that a link holds in both places."""
+    """Anchors and lists as on GitHub, so that a page is the same in both places: two spaces continue a list's item."""
+    from markdown import Extension
+
+    class TwoSpaces(Extension):
+        def extendMarkdown(self, md: Any) -> None:
+            md.tab_length = 2
+            md.build_parser()  # again: what is in it has read the length already
+
     config.mdx_configs.setdefault("toc", {})["slugify"] = slug
+    config.markdown_extensions.insert(0, TwoSpaces())  # before others add to the parser
     return config
 
 
@@ -51,7 +65,7 @@ def on_files(files: Any, *, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> str:
-    """Links to files lead to their pages."""
+    """Links to files lead to their pages, and a link that is called by a file's name is called by its page's title."""
     if page.file.src_uri.startswith("files/"):
         return markdown
     linked = linked_files(Path(config.docs_dir) / page.file.src_uri)
@@ -60,4 +74,8 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
         path = linked.get(match[1])
         return match[0] if path is None else f"](files/{path.relative_to(ROOT)}.md)"
 
-    return LINK.sub(to_page, markdown)
+    def to_title(match: re.Match[str]) -> str:
+        target = Path(config.docs_dir) / match[1]
+        return f"[{title(target)}]" if target.is_file() else match[0]
+
+    return NAMED.sub(to_title, LINK.sub(to_page, markdown))

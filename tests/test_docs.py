@@ -7,7 +7,6 @@ import ast
 import re
 import shlex
 import tomllib
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -129,11 +128,11 @@ def test_blocks_of_code_are_code(page: Path):
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
 def test_a_list_begins_behind_an_empty_line(page: Path):
-    """Without it a list is a list on GitHub, and a paragraph of hyphens on the site."""
-    lines = prose(page).splitlines()
-    for before, line in pairwise(lines):
-        begins = re.match(r"([-*]|\d+\.) ", line) and before and not re.match(r"([-*]|\d+\.) |  ", before)
-        assert not begins, f"{page.name}: {line}"
+    """Without it a list is a list on GitHub, and a paragraph with hyphens on the site."""
+    for paragraph in prose(page).split("\n\n"):
+        first, *others = paragraph.strip("\n").split("\n")
+        items = [line for line in others if re.match(r" *([-*]|\d+\.) ", line)]
+        assert not items or re.match(r" *([-*]|\d+\.) ", first), f"{page.name}: {items[0]}"
 
 
 @pytest.mark.parametrize("name", ["answers_from_a_file.py", "best_against_median.py"])

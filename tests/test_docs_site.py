@@ -67,6 +67,12 @@ def test_files_that_pages_link_to_are_found():
     assert all(path.suffix in hooks.LANGUAGES for path in linked.values())
 
 
+def test_a_link_that_is_called_by_a_files_name_is_found_with_its_title():
+    found = hooks.NAMED.findall("[keys.md](keys.md), [keys.md](keys.md#pair), [here](api.md), [api.md](log.md)")
+    assert found == ["keys.md", "keys.md"]
+    assert hooks.title(ROOT / "docs" / "keys.md") == "Every key"
+
+
 def test_meanings_are_read_from_comments_at_any_depth(tmp_path: Path):
     path = tmp_path / "recipe.yaml"
     path.write_text(
