@@ -39,6 +39,13 @@ def test_every_line_to_type_can_be_typed(page: Path):
             assert problem is None, f"{page.name}: {part}: {problem}"
 
 
+def test_readme_begins_with_the_two_commands_to_a_report():
+    (first, *_) = fenced(ROOT / "README.md", "")
+    clone, demo = first.splitlines()
+    assert clone.startswith("git clone ")
+    assert demo == "make demo"  # tests/tinyworld/test_demo.py: it ends in a report
+
+
 def problem_of(words: list[str]) -> str | None:
     """What is wrong with a command, as far as can be told without running it."""
     match words:
