@@ -4,6 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 VLLM := .venv/installed-vllm
 EVAL := .venv/installed-eval
+DOCS := .venv/installed-docs
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
@@ -20,8 +21,12 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
 
-docs: $(INSTALLED) ## writes docs/cli.md from the command line itself
+docs: $(DOCS) ## writes the generated pages, builds the site into site/, checks every link in it
 	$(BIN)/python docs/generate_cli.py
+	$(BIN)/python docs/generate_keys.py
+	$(BIN)/python docs/generate_api.py
+	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
+	$(BIN)/python docs/check_site.py site
 
 # DATA: a folder with the paper's prompts and answers (benchmarks/workload.py); without it, ids are drawn at random.
 bench: $(VLLM) ## prints ratios; nothing is asserted; about an hour on two cores that do nothing else
@@ -38,7 +43,7 @@ bench-gpu: $(INSTALLED) ## scoring on one GPU, nothing downloaded: benchmarks/gp
 	$(BIN)/python benchmarks/gpu_scoring.py
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs site
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -48,6 +53,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 # lm-evaluation-harness with what it needs, 140 MB: the demo does without it too.
 $(EVAL): $(INSTALLED)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[eval]'
+	touch $@
+
+$(DOCS): $(INSTALLED)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 # The demo does without these 1.7 GB.

@@ -148,9 +148,10 @@ class Config(Section):
             raise ValueError(
                 "sample.repetition_penalty is not in OpenAI's protocol: leave it out or use transformers or vllm"
             )
-        if self.sample.engine == "openai" and self.iterations > 1:
+        if self.sample.engine in ("openai", "given") and self.iterations > 1:
             raise ValueError(
-                "sample.engine 'openai' serves one policy, but each iteration samples from another: set iterations to 1"
+                f"sample.engine {self.sample.engine!r} serves one policy, but each iteration samples from another: set "
+                "iterations to 1"
             )
         if self.score.engine == "vllm" and self.compatibility == "published":
             raise ValueError("compatibility 'published' scores with transformers: leave score.engine at transformers")

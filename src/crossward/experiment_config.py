@@ -75,9 +75,10 @@ class Measure(Section):
 
 
 class Table(Section):
-    """A table in results/. `policies`: a row a policy (the paper's Table 2). `cells`: a row a cell, of one policy (its
+    """A table in results/.
 
-    Table 5). `gains`: over π_0. `differences`: from the baseline. `policy` is "last" or a number t for π_t.
+    `policies`: a row a policy (the paper's Table 2). `cells`: a row a cell, of one policy (its Table 5). `gains`: over
+    π_0. `differences`: from the baseline. `policy` is "last" or a number t for π_t.
     """
 
     shape: Literal["policies", "cells", "gains", "differences"]
@@ -98,9 +99,10 @@ class Table(Section):
 
 
 class Figure(Section):
-    """A figure in results/. `languages`: a bar a cell in every language (the paper's Figure 3). `number`: a line over a
+    """A figure in results/.
 
-    numeric `key` of the recipe (Figure 4). `iterations`: a line a cell over the policies.
+    `languages`: a bar a cell in every language (the paper's Figure 3). `number`: a line over a numeric `key` of the
+    recipe (Figure 4). `iterations`: a line a cell over the policies.
     """
 
     shape: Literal["languages", "number", "iterations"]
@@ -120,7 +122,7 @@ class Figure(Section):
 
 
 class Experiment(Section):
-    """The whole file."""
+    """One recipe, changed in cells, run with several seeds, and what is measured and shown of them."""
 
     experiment: str
     recipe: str | dict[str, Any]

@@ -77,10 +77,10 @@ class Sample(Decoding):
     """paper: N = 10, temperature 0.9, top-p 1.0, up to 2,400 new tokens.
 
     `engine`: auto is vLLM where it is installed for the device, else transformers. It holds for evaluate's answers
-    too, but for openai: those are answered with auto.
+    too, but for openai and given (a sampler that a program hands to `run`): those are answered with auto.
     """
 
-    engine: Literal["auto", "transformers", "vllm", "openai"] = "auto"
+    engine: Literal["auto", "transformers", "vllm", "openai", "given"] = "auto"
     openai: OpenAi | None = None
     n: Positive = 10
     temperature: Annotated[float, Field(ge=0)] = 0.9

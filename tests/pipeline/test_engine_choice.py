@@ -131,8 +131,9 @@ def test_a_run_whose_server_fails_asks_again_only_for_what_it_lacks(tmp_path: Pa
         ({"sample": {"engine": "openai"}}, "sample.openai .base_url, model. go together"),
         ({"sample": {"openai": {"base_url": "http://x/v1", "model": "m"}}}, "go together"),
         ({"sample": {"engine": "openai", "openai": {"base_url": "http://x/v1", "model": "m"}}}, "set iterations to 1"),
+        ({"sample": {"engine": "given"}}, "'given' serves one policy.* set iterations to 1"),
         ({"score": {"engine": "vllm"}, "compatibility": "published"}, "leave score.engine at transformers"),
-        ({"sample": {"engine": "vlm"}}, "'transformers', 'vllm' or 'openai'"),
+        ({"sample": {"engine": "vlm"}}, "'transformers', 'vllm', 'openai' or 'given'"),
         ({"runtime": {"vllm": {"memory": 1}}}, "unknown key 'runtime.vllm.memory'; did you mean 'memory_share'"),
     ],
 )

@@ -252,6 +252,10 @@ def test_a_program_may_bring_its_own_rater(tmp_path: Path):
         ({"reward": {"view": "translated"}, "translator": {"template": "no/such.txt"}}, "template no/such.txt cannot"),
         ({"reward": {"steering": {"language": "target"}}, "languages": ["en", "fi"]}, "no prompts"),
         ({"train": {"replay": {"path": "no/such.jsonl"}}}, "no/such.jsonl"),
+        (
+            {"sample": {"engine": "given", "max_new_tokens": 96}, "iterations": 1},
+            "sample.engine is 'given', but nothing was given",
+        ),
         ({"pair": {"language_filter": "given"}}, "pair.language_filter is 'given', but nothing was given"),
     ],
 )

@@ -54,9 +54,8 @@ class Known:
 
 @dataclass(slots=True)
 class Engines:
-    """Opens engines for one recipe. A checkpoint is hashed and its tokenizer loaded once, or as often as `known` is
-
-    new: recipes that are looked at together share it.
+    """Opens engines for one recipe. A checkpoint is hashed and its tokenizer loaded once for all that share `known`:
+    recipes that are looked at together.
     """
 
     config: Config
@@ -161,12 +160,16 @@ class Engines:
         section, models = self.config.sample, self.config.models
         if section.openai is not None and stage == "sample":
             return {"engine": "openai", "model": section.openai.model}
-        wanted = "auto" if section.openai is not None else section.engine
+        if section.engine == "given" and stage == "sample":
+            return {"engine": "given", "model": self.given.sampler_identity}
+        wanted = "auto" if section.engine in ("openai", "given") else section.engine
         return {"engine": resolved(wanted, self.model_spec(models.policy, models.policy_revision))}
 
     def require_sample_engine(self, stage: Literal["sample", "evaluate"]) -> str:
         """The engine of a stage in words; raises ValueError where it is not there. A server is not asked."""
         section = self.config.sample
+        if section.engine == "given" and stage == "sample" and self.given.require_sampler():
+            return f"given by the program: {self.given.sampler_identity or 'unnamed'}"
         if section.openai is None or stage == "evaluate":
             engine = self.sample_engine(stage)["engine"]
             note = "" if section.engine == engine else ", chosen by auto"
@@ -185,6 +188,8 @@ class Engines:
         if self.config.sample.openai is not None and stage == "sample":
             return endpoint_sampler(self._endpoint(), model.spec, answers=answers, progress=progress)
         engine, rows = self.sample_engine(stage)["engine"], self.config.runtime.sample_rows
+        if engine == "given":
+            return self.given.require_sampler()()
         return local_sampler(engine, model.spec, self.tokens(model), batch_rows=rows, options=self.vllm_options)
 
     def scorer(self, model: Model) -> Scorer:
@@ -289,9 +294,7 @@ def training_of(config: Config, seed: int) -> Training:
         gradient_checkpointing=section.gradient_checkpointing,
         save_dtype=section.save_dtype,
         nll_normalisation=section.nll_normalisation,
-        lora=None
-        if lora is None
-        else Lora(rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, target_modules=lora.target_modules),
+        lora=None if lora is None else Lora(**lora.model_dump()),
     )
 
 

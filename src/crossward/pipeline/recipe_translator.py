@@ -26,7 +26,7 @@ def translator_settings(engines: Engines, policy: ModelSpec) -> TranslatorSettin
     endpoint = server_of(section, attempts=section.request_attempts)
     model = policy if section.model is None else engines.model_spec(section.model)
     sampling = engines.config.sample.engine
-    own = "auto" if sampling == "openai" else sampling  # its weights translate, whoever serves it while it samples
+    own = "auto" if sampling in ("openai", "given") else sampling  # its weights translate, whoever samples
     return TranslatorSettings(
         engine=own if section.engine == "policy" else section.engine,
         model=None if endpoint is not None else model,

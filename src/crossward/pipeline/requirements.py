@@ -68,7 +68,7 @@ def parts_of(engines: Engines) -> list[Part]:
     tree = config.model_dump(mode="json")
     models, replay = config.models, config.train.replay
     own = ["runtime", "models", "languages"]  # of every model
-    sampling = None if config.sample.openai is not None else models.policy
+    sampling = None if config.sample.engine in ("openai", "given") else models.policy
 
     def by(name: str, *sections: str) -> tuple[Any, ...]:
         return (name, *(tree[section] for section in sections))
