@@ -3,6 +3,7 @@
 markdown.py. All text is plain: whatever renders it must escape it.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,13 +31,14 @@ class Bullets:
 class Table:
     """A table; the first column names its row. Cells are values: a renderer writes them with `tables.cell`.
 
-    `loud` are the rows (by index) that must not be overlooked.
+    `loud` are the rows (by index) that must not be overlooked; a `folded` table opens when it is asked for.
     """
 
     header: tuple[str, ...]
     rows: tuple[tuple[object, ...], ...]
     caption: str = ""
     loud: frozenset[int] = frozenset()
+    folded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,15 @@ class Report:
     sections: tuple[Section, ...]
 
 
-def table(header: "list[str] | tuple[str, ...]", rows: Any, *, caption: str = "", loud: Any = ()) -> Table:
+def table(
+    header: Sequence[str],
+    rows: Iterable[Iterable[object]],
+    *,
+    caption: str = "",
+    loud: Iterable[int] = (),
+    folded: bool = False,
+) -> Table:
     """A Table of any sequences."""
-    return Table(header=tuple(header), rows=tuple(tuple(row) for row in rows), caption=caption, loud=frozenset(loud))
+    return Table(
+        header=tuple(header), rows=tuple(map(tuple, rows)), caption=caption, loud=frozenset(loud), folded=folded
+    )

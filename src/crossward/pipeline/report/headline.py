@@ -8,7 +8,7 @@ from crossward.core.comparisons import AVERAGE
 from crossward.core.concerns import Concern
 from crossward.pipeline.report.blocks import Advice, Block, Bullets, Section, Words, table
 from crossward.pipeline.report.ranking import told_reward
-from crossward.pipeline.report.winrates import read_rates
+from crossward.pipeline.report.winrates import rate_figures, read_rates
 from crossward.store import manifest
 from crossward.store.run_dir import RunDir
 
@@ -32,7 +32,7 @@ Apart = Mapping[str, Any]
 
 
 def headline_section(directory: RunDir, config: Config, concerns: Sequence[Concern]) -> Section:
-    """Facts, then the verdict in words."""
+    """The verdict in words, facts, and the win rates at a glance."""
     facts = [
         ("policy", config.models.policy),
         ("reference", config.models.reference),
@@ -41,9 +41,12 @@ def headline_section(directory: RunDir, config: Config, concerns: Sequence[Conce
         ("made with", f"{told_reward(config)}; trained over the {config.train.reference} reference"),
         ("precision, seed", f"{config.models.dtype}, {config.seed}"),
     ]
-    blocks: list[Block] = [table(["what", "this run"], facts)]
-    verdict = [*verdicts(directory), *_worries(concerns)]
-    blocks.append(Bullets(items=tuple(verdict)))
+    found = read_rates(directory)
+    blocks: list[Block] = [
+        Bullets(items=(*verdicts(directory), *_worries(concerns))),
+        table(["what", "this run"], facts),
+        *(rate_figures(found)[:1] if found else []),
+    ]
     return Section(anchor="headline", title="Headline", blocks=tuple(blocks))
 
 

@@ -53,7 +53,7 @@ def paper_rows(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[list[s
 
 
 def winrates_section(directory: RunDir) -> Section | None:
-    """The section of a run's report; None where nothing was judged."""
+    """The section, without the first figure, which is the headline's; None where nothing was judged."""
     if (found := read_rates(directory)) is None:
         return None
     variants = sorted({rate["lc_variant"] for rate in found["rates"]} - {"none"})
@@ -63,14 +63,17 @@ def winrates_section(directory: RunDir) -> Section | None:
     )
     if "judge" in found:
         note = f"Judged by {found['judge']}. {note}"
-    blocks: list[Block] = [*rate_figures(found), table(*paper_rows(found)), Words(text=note, tone="note")]
+    blocks: list[Block] = [*rate_figures(found)[1:], table(*paper_rows(found)), Words(text=note, tone="note")]
     if found["differences"]:
         header = ["difference", "language", "common", "LC", "95 %", "p", "WR", "95 %", "p"]
         rows = [_difference(apart) for apart in found["differences"]]
-        blocks.append(table(header, rows, caption="Paired differences, in points"))
+        blocks.append(table(header, rows, caption="Paired differences, in points", folded=True))
     if judged := _judge_rows(directory):
         head = ["policy", "language", "comparisons", "null", "why", "first shown preferred", "names' mass", "letters"]
-        blocks += [table([*head, "disagreed"], judged, caption="The judge"), Words(text=JUDGE, tone="note")]
+        blocks += [
+            table([*head, "disagreed"], judged, caption="The judge", folded=True),
+            Words(text=JUDGE, tone="note"),
+        ]
     return Section(anchor="win-rates", title="Win rates", blocks=tuple(blocks))
 
 
