@@ -141,8 +141,8 @@ def test_several_runs_stand_side_by_side(run: RunDir, tmp_path: Path):
     html = path.read_text(encoding="utf-8")
     assert "other · run" not in html
     assert '<h1 dir="auto">run · other</h1>' in html
-    assert "run: π_2 wins" in html
-    assert "other: π_2 wins" in html
+    assert "run: π_2: win rate" in html
+    assert "other: π_2: win rate" in html
     with pytest.raises(ValueError, match="comes twice: name each run once"):
         compare([run.root, run.root])
 

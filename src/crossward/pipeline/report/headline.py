@@ -91,7 +91,8 @@ def _verdict(model: str, aparts: Sequence[Apart]) -> Words | None:
     overall = next((found for found in judged if found[0] == AVERAGE), judged[0])
     _, points, low, high = overall
     where = "on average over the languages" if overall[0] == AVERAGE else f"in {overall[0]}"
-    told = f"{model} wins {points:+.1f} points [{low:+.1f}, {high:+.1f}] against π_0 {where}"
+    rate = "length-controlled win rate" if any(apart["lc_interval"] for apart in aparts) else "win rate"
+    told = f"{model}: {rate} {points:+.1f} points [{low:+.1f}, {high:+.1f}] over π_0 {where}"
     parts = [
         f"{name} {', '.join(languages)}"
         for name, languages in (("better in", better), ("worse in", worse), ("not sure in", open_))
