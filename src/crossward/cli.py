@@ -73,11 +73,15 @@ def run(
     Example: crossward run recipes/smollm2.yaml sample.n=4 run=runs/small
     """
     from crossward.config import load
+    from crossward.pipeline.concerns import look_at
     from crossward.pipeline.iterate import run as run_recipe
 
-    directory = run_recipe(load(recipe, overrides or ()), progress=console.Terminal(), redo=redo or ())
+    config = load(recipe, overrides or ())
+    directory = run_recipe(config, progress=console.Terminal(), redo=redo or ())
     if directory.evaluation.exists():
         show_paper_table(json.loads(directory.evaluation.read_text(encoding="utf-8")))
+    for line in look_at(directory, config).lines():
+        console.err.print(line, markup=False)
     console.out.print(f"report: {directory.report}", markup=False)
 
 

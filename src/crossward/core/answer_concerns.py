@@ -15,7 +15,7 @@ DRIFT = 0.03
 # Nine in ten in the language asked for: identifiers of neighbouring languages (no and da, hr and sr) do better than
 # that on whole answers, so less is the model's doing.
 FAITHFUL = 0.9
-# A fifth longer is what better answers may be; a quarter is more than any of 38 cells of the tiny world grew, or shrank.
+# A tenth longer is the most that any sound run of the tiny world grew.
 LONGER = 1.25
 # One answer in twenty that stops in mid-sentence is lost with any judge: about the effect that people hope to see.
 CUT_ANSWERS = 0.05
@@ -53,7 +53,10 @@ def language_drift(
 
 
 def _drift(code: str, fell: Mapping[str, Paired], rose: Mapping[str, Paired]) -> float:
-    return max([-fell[code].change] * (code in fell) + [rose[code].change] * (code in rose))
+    return max(
+        -fell[code].change if code in fell else 0.0,
+        rose[code].change if code in rose else 0.0,
+    )
 
 
 def unfaithful(where: str, fidelity: Mapping[str, Share]) -> Concern | None:
@@ -148,7 +151,7 @@ def english_regressed(where: str, drops: Sequence[str], *, tests: int, few: bool
     )
 
 
-def few_prompts_in_english(languages: Sequence[str]) -> Concern:
+def english_not_evaluated(languages: Sequence[str]) -> Concern:
     """English is not evaluated: what it loses will not be known."""
     return Concern(
         kind="english-regressed",
@@ -175,9 +178,7 @@ def shares_told(shares: Mapping[str, Share], *, of: str = "prompts") -> str:
 
 
 def _moved(found: Mapping[str, Paired], order: Sequence[str]) -> str:
-    return shortened(
-        [f"{code} {found[code].before:.1%} → {found[code].after:.1%}" for code in order if code in found]
-    )
+    return shortened([f"{code} {found[code].before:.1%} → {found[code].after:.1%}" for code in order if code in found])
 
 
 def within(shares: Mapping[str, Share], is_bad: Callable[[Share], bool]) -> dict[str, Share]:

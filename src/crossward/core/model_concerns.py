@@ -50,7 +50,7 @@ def few_responses(n: int) -> Concern | None:
         kind="collapsed-diversity",
         where="check",
         languages=(),
-        seen=f"sample.n is {n}: one response that is cut, repeated or in another language leaves {n - 1} to choose from",
+        seen=f"sample.n is {n}: a response that is cut, repeated or in another language leaves {n - 1} to choose from",
         why="many prompts will give no pair, and best and worst of so few lie close together",
         advice="raise sample.n (the paper: 10)",
     )

@@ -33,6 +33,7 @@ SIDED = 0.6  # and it is no matter of a few long ones: 6 of 10 pairs lean the sa
 CORRELATED = 0.5
 # One pair in ten is a coin flip: its label is as likely wrong as right.
 NOISY_PAIRS = 0.1
+RESPONSES = "prompts' responses"
 LEAST_FOR_ALPHA = 4  # languages: of three, two always agree against one
 # α moves a response of mean length by this much of the usual spread of scores more than elsewhere: it decides pairs.
 ALPHA_MATTERS = 0.5
@@ -76,7 +77,7 @@ def cut_responses(where: str, cut: Mapping[str, Share], *, max_new_tokens: int) 
         kind="truncation",
         where=where,
         languages=in_order(many),
-        seen=f"responses cut at sample.max_new_tokens {max_new_tokens}, responses of each language: {shares_told(many)}",
+        seen=f"responses cut at sample.max_new_tokens {max_new_tokens}: {shares_told(many, of=RESPONSES)}",
         why=(
             "cut responses are never paired, so pairs are made of the short ones alone and the policy learns brevity "
             "where it was asked for more; sampling them was paid for"
@@ -94,7 +95,7 @@ def foreign_responses(where: str, foreign: Mapping[str, Share]) -> Concern | Non
         kind="language-drift",
         where=where,
         languages=in_order(many),
-        seen=f"responses removed because they are in another language: {shares_told(many)}",
+        seen=f"responses removed because they are in another language: {shares_told(many, of=RESPONSES)}",
         why=(
             "the policy leaves the language by itself: its held-out answers do the same, and of prompts with few "
             "responses left the pairs are poor"
@@ -117,8 +118,12 @@ def collapsed(
         if code in first and share.low > first[code].high and share.part - first[code].part >= MORE_DUPLICATES
     }
     none = within(no_choice, lambda share: share.low > NO_CHOICE)
-    parts = [f"duplicates among the responses: {shares_told(many | rising)}"] if many or rising else []
-    parts += [f"they were {shares_told({code: first[code] for code in rising})} in iteration 1"] if rising else []
+    parts = [f"duplicates among the responses: {shares_told(many | rising, of=RESPONSES)}"] if many or rising else []
+    parts += (
+        [f"in iteration 1 they were {shares_told({code: first[code] for code in rising}, of=RESPONSES)}"]
+        if rising
+        else []
+    )
     parts += [f"prompts whose responses are equal or score equally: {shares_told(none)}"] if none else []
     if not parts:
         return None
