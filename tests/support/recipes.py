@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+from safetensors.torch import load_file, save_file
 from tests.support.families import make_family
 
 from crossward.config import Config, parse
@@ -56,6 +58,17 @@ def make_recipe(folder: Path, *, family: str = "chatml", head_size: int = 8, **c
         "runtime": {"device": "cpu", "sample_rows": 8, "score_tokens": 512},
     }
     return recipe | changes
+
+
+def make_child(parent: Path, folder: Path) -> None:
+    """The parent's weights into another checkpoint of its shape, each matrix moved by 2 % of its own size."""
+    noise = torch.Generator().manual_seed(0)
+    weights = load_file(parent / "model.safetensors")
+    moved = {
+        name: tensor + 0.02 * tensor.std() * torch.randn(tensor.shape, generator=noise) if tensor.ndim > 1 else tensor
+        for name, tensor in weights.items()
+    }
+    save_file(moved, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def config_of(recipe: dict[str, Any]) -> Config:

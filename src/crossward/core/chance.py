@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from statistics import NormalDist, fmean
 
 TAIL = 0.025  # of a 95 % interval, on one side
+_EXACT = 50  # things
 _Z = NormalDist().inv_cdf(1 - TAIL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """A part, 0 to 1, seen over `n` independent things (prompts, pairs); `low` and `high`: Wilson's 95 % interval.
+    """A part, 0 to 1, seen over `n` independent things (prompts, pairs); `low` and `high`: its 95 % interval.
+
+    Exact (Clopper and Pearson) below 50 things, where Wilson's shorter one cries wolf: of one in one it says 0.2.
 
     Several responses to one prompt resemble each other, so n is the number of prompts even where the part is one of
     responses: the interval is then rather too wide than too narrow.
@@ -25,19 +28,30 @@ class Share:
 
     @property
     def low(self) -> float:
-        return self._bound(-1)
+        return _exact_low(self.part, self.n) if self.n < _EXACT else self._wilson(-1)
 
     @property
     def high(self) -> float:
-        return self._bound(1)
+        return 1.0 - _exact_low(1.0 - self.part, self.n) if self.n < _EXACT else self._wilson(1)
 
-    def _bound(self, side: int) -> float:
-        """(p + z²/2n ± z·√(p(1−p)/n + z²/4n²)) / (1 + z²/n); 0 or 1 over nothing."""
-        if not self.n:
-            return 0.0 if side < 0 else 1.0
+    def _wilson(self, side: int) -> float:
+        """(p + z²/2n ± z·√(p(1−p)/n + z²/4n²)) / (1 + z²/n)."""
         p, n = self.part, self.n
         half = _Z * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
         return min(1.0, max(0.0, (p + _Z**2 / (2 * n) + side * half) / (1 + _Z**2 / n)))
+
+
+def _exact_low(part: float, n: int) -> float:
+    """The rate at which part·n (rounded down) or more of n things come with probability TAIL; 0 over nothing."""
+    k = math.floor(part * n + 1e-9)
+    if not k:
+        return 0.0
+    low, high = 0.0, 1.0
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        reached = sum(math.comb(n, i) * middle**i * (1 - middle) ** (n - i) for i in range(k, n + 1))
+        low, high = (middle, high) if reached < TAIL else (low, middle)
+    return low
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

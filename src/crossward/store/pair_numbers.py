@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from crossward.store.parquet_files import damaged
@@ -26,16 +25,16 @@ class PairNumbers:
 
 
 def read_pair_numbers(path: Path) -> PairNumbers:
-    """A row group in memory at a time. Raises ValueError for a missing, damaged or foreign file."""
+    """A batch of rows in memory at a time. Raises ValueError for a missing, damaged or foreign file."""
     found = PairNumbers(margins=array("d"), chosen_chars=array("q"), rejected_chars=array("q"))
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             for batch in file.iter_batches(columns=_COLUMNS):
-                pairs = pa.Table.from_batches([batch])
-                pairs = pairs.filter(pc.equal(pairs["outcome"], "pair"))
-                found.margins.extend(pc.subtract(pairs["chosen_score"], pairs["rejected_score"]).to_pylist())
-                for side, lengths in (("chosen", found.chosen_chars), ("rejected", found.rejected_chars)):
-                    lengths.extend(pc.utf8_length(pc.struct_field(pairs[side], "text")).to_pylist())
+                for row in batch.to_pylist():
+                    if row["outcome"] == "pair":
+                        found.margins.append(row["chosen_score"] - row["rejected_score"])
+                        found.chosen_chars.append(len(row["chosen"]["text"]))
+                        found.rejected_chars.append(len(row["rejected"]["text"]))
     except FileNotFoundError:
         raise ValueError(f"shard {path} does not exist: run again, only that shard is redone") from None
     except (pa.ArrowException, OSError, KeyError, TypeError) as error:
