@@ -43,6 +43,7 @@ def test_a_side_and_the_other_leave_nothing_out(more: int, fewer: int):
 def test_pairing_is_by_id_and_more_tests_ask_for_more():
     found = paired({str(i): 1.0 for i in range(10)}, {str(i): 0.0 for i in range(2, 12)})
     assert found == Paired(before=1.0, after=0.0, up=0, down=8, n=8)
+    assert found is not None
     assert found.fell(tests=6)  # 1/256 < 0.025/6
     assert not found.fell(tests=7)
     assert not found.rose(tests=1)

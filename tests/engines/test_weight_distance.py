@@ -1,4 +1,4 @@
-"""Distances between checkpoints on the disk: by hand, over shards and adapters, and silence where nothing can be told."""
+"""Distances between checkpoints on the disk: by hand, over shards and adapters, and None where nothing can be told."""
 
 import json
 from pathlib import Path

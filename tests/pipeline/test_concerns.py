@@ -1,4 +1,4 @@
-"""A tiny run that worries nobody, made bad in one way for each kind of concern: that concern is raised, and no other."""
+"""A tiny run that worries nobody, made bad in one way for each kind of concern: that one is raised, and no other."""
 
 import json
 import shutil

@@ -95,12 +95,15 @@ def longer_answers(where: str, *, base: str, characters: Mapping[str, Paired]) -
         languages=tuple(worst),
         seen=f"answers are much {direction} than those of {base}, in mean characters: {lengths}",
         why=(
-            "the reward is a sum over tokens and can rise by length alone, and judges favour long answers: a gain in "
-            "win rate may then be nothing but length"
+            "the reward is a sum over tokens and can rise by brevity alone: answers that leave things out may score "
+            "well and are worse"
+            if not grew
+            else "the reward is a sum over tokens and can rise by length alone, and judges favour long answers: a gain "
+            "in win rate may then be nothing but length"
         ),
         advice=(
             "look at the length-controlled win rate, not the raw one; set pair.length_unit to tokens or characters; "
-            "bound responses with pair.max_characters (or min_characters); try a higher train.beta"
+            "bound responses with pair.max_characters and pair.min_characters; try a higher train.beta"
         ),
     )
 

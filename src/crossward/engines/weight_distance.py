@@ -23,7 +23,7 @@ def weight_distances(policy: str, reference: str) -> list[float] | None:
         ours, theirs = (_matrices(folder) for folder in folders if folder is not None)
         names = sorted(name for name in ours.keys() & theirs.keys() if ours[name][1] == theirs[name][1])
         found = []
-        for name in names[:: max(1, len(names) // MATRICES)]:
+        for name in names[:: max(1, -(-len(names) // MATRICES))]:
             a, b = (_rows(file, name, shape).to(torch.float64) for file, shape in (ours[name], theirs[name]))
             if norm := float(b.norm()):
                 found.append(float((a - b).norm()) / norm)

@@ -83,7 +83,7 @@ def look_at(directory: RunDir, config: Config) -> Look:
     _look_at_models(config, notes)
     look_at_pairs(directory, config, notes.note)
     _look_at_spreads(directory, config, notes)
-    _look_at_rewards(directory, notes)
+    _look_at_rewards(directory, config, notes)
     _look_at_answers(directory, config, notes)
     _look_at_english(directory, config, notes)
     _look_at_verdicts(directory, config, notes)
@@ -125,9 +125,11 @@ def _spreads(here: IterationDir) -> dict[str, Share]:
     }
 
 
-def _look_at_rewards(directory: RunDir, notes: _Notes) -> None:
-    if rows := read_reward_accuracy(directory.reward_accuracy):
-        notes.note("reward-drift", "accuracy", reward_drift(rows))
+def _look_at_rewards(directory: RunDir, config: Config, notes: _Notes) -> None:
+    """The accuracy of the view that made the pairs, where it was measured; else of every view that was."""
+    rows = read_reward_accuracy(directory.reward_accuracy)
+    if used := [row for row in rows if row.view == config.reward.view] or rows:
+        notes.note("reward-drift", "accuracy", reward_drift(used))
 
 
 # Answers --------------------------------------------------------------------------------------------------------------
