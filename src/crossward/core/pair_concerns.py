@@ -26,7 +26,7 @@ NO_CHOICE = 0.1  # of the prompts without a pair because their responses are equ
 # A quarter of the spread that iteration 1 had. The tiny world's healthiest recipe ends at a half.
 SPREAD_LEFT = 0.25
 FEW_PROMPTS = 20  # fewer say nothing of a mean
-# Chosen and rejected differ by a quarter of their length: in the healthy runs of the tiny world the largest is 0.22.
+# Chosen and rejected differ by a quarter of their length: in the sound runs of the tiny world the largest is 0.21.
 GAP = 0.25
 SIDED = 0.6  # and it is no matter of a few long ones: 6 of 10 pairs lean the same way
 # Log-ratio and length share a quarter of their variance (0.5² = 0.25) at the least, where nothing controls length.
