@@ -143,6 +143,8 @@ def test_the_only_sign_of_its_kind_is_at_odds_though_all_are_spread():
     found = alpha_at_odds("w", {code: controlled(weight) for code, weight in weights.items()}, unit="tokens")
     assert found is not None
     assert found.languages == ("zh",)
+    hair = alpha_at_odds("w", {code: controlled(w) for code, w in (weights | {"zh": -0.2}).items()}, unit="tokens")
+    assert hair is None
     weights["de"] = -0.2
     assert alpha_at_odds("w", {c: controlled(w) for c, w in weights.items()}, unit="tokens") is None
 

@@ -291,7 +291,8 @@ def _odd(languages: Mapping[str, Controlled]) -> list[str]:
 
 
 def _alone(code: str, weights: Mapping[str, float], middle: float) -> bool:
-    """The only one of its sign, and far enough from the median to matter."""
+    """The only one of its sign, not by a hair, and far enough from the median to matter."""
     others = [weight > 0 for other, weight in weights.items() if other != code]
     own = weights[code] > 0
-    return abs(weights[code] - middle) > ALPHA_MATTERS and own not in others
+    clear = abs(weights[code]) > ALPHA_MATTERS / 2 and abs(weights[code] - middle) > ALPHA_MATTERS
+    return clear and own not in others

@@ -42,12 +42,12 @@ class Look:
     unknown: list[Kind]
 
     def lines(self) -> list[str]:
-        """For a terminal: a short block a concern; where there is none, one line that says what was looked at."""
-        if self.concerns:
-            return [line for concern in self.concerns for line in told(concern)]
-        kinds = len(get_args(Kind))
+        """For a terminal: a short block a concern, and in any case one line that says what was looked at."""
+        kinds, n = len(get_args(Kind)), len(self.concerns)
+        counted = "no concerns" if not n else "1 concern" if n == 1 else f"{n} concerns"
         blind = f" (the run cannot tell of {', '.join(self.unknown)})" if self.unknown else ""
-        return [f"no concerns: {kinds - len(self.unknown)} of {kinds} kinds looked at{blind}"]
+        looked = f"{counted}: {kinds - len(self.unknown)} of {kinds} kinds looked at{blind}"
+        return [*(line for concern in self.concerns for line in told(concern)), looked]
 
 
 @dataclass(slots=True)
