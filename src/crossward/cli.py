@@ -79,9 +79,11 @@ def run(
 
     config = load(recipe, overrides or ())
     directory = run_recipe(config, progress=console.Terminal(), redo=redo or ())
-    write_report(directory, config)
+    look = write_report(directory, config)
     if directory.evaluation.exists():
         show_paper_table(json.loads(directory.evaluation.read_text(encoding="utf-8")))
+    for line in look.lines():
+        console.err.print(line, markup=False)
     console.out.print(f"report: {directory.report}", markup=False)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.support.families import MAX_POSITIONS
-from tests.support.recipes import config_of, make_recipe
+from tests.support.recipes import config_of, make_child, make_recipe
 
 from crossward.pipeline import check as preflight
 from crossward.pipeline.check import Finding
@@ -22,6 +22,7 @@ def findings(recipe: dict[str, Any]) -> dict[str, list[Finding]]:
 
 def test_a_sound_recipe_is_told_in_numbers(tmp_path: Path):
     recipe = make_recipe(tmp_path)
+    make_child(tmp_path / "policy", tmp_path / "reference")
     recipe["evaluate"].pop("prompts")
     found = findings(recipe)
     assert {finding.level for group in found.values() for finding in group} == {"ok"}
@@ -85,3 +86,11 @@ def test_every_mistake_is_told_at_once(tmp_path: Path):
     recipe["models"] |= {"reference": str(tmp_path / "none")}
     levels = {subject: group[0].level for subject, group in findings(recipe).items()}
     assert (levels["prompts"], levels["reference"], levels["policy"]) == ("error", "error", "ok")
+
+
+def test_concerns_of_a_colleague_are_warnings_in_three_parts(tmp_path: Path):
+    (found,) = findings(make_recipe(tmp_path))["not-the-child"]
+    assert found.level == "warning"
+    assert found.text.startswith("models: the policy's weights are far from the reference's: ")
+    for part in (" Why: ", " Try: ", " docs/troubleshooting.md#not-the-child"):
+        assert part in found.text

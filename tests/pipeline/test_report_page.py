@@ -9,6 +9,7 @@ import pytest
 from tests.support.report_runs import HOSTILE, WORDS, make_run
 
 from crossward.core.plain_text import visible
+from crossward.pipeline.concerns import look_at
 from crossward.pipeline.report.blocks import Report, Section, Words
 from crossward.pipeline.report.browse import LONGEST_TEXT, Browsed
 from crossward.pipeline.report.markdown import markdown
@@ -117,7 +118,7 @@ def test_json_cannot_end_its_element():
 
 
 def test_markdown_of_strangers_holds_no_tag(run: RunDir):
-    text = markdown(report_of(*_opened(run), []))
+    text = markdown(report_of(*_opened(run), look_at(*_opened(run))))
     outside = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     assert "<" not in outside.replace("&lt;", "")
 

@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+from safetensors.torch import load_file, save_file
 from tests.support.families import make_family
 
 from crossward.config import Config, parse
+from crossward.pipeline.concerns import look_at
 from crossward.pipeline.report.markdown import markdown
 from crossward.pipeline.report.sections import report_of
 from crossward.pipeline.report.write import open_run
@@ -62,6 +65,17 @@ def make_recipe(folder: Path, *, family: str = "chatml", head_size: int = 8, **c
     return recipe | changes
 
 
+def make_child(parent: Path, folder: Path) -> None:
+    """The parent's weights into another checkpoint of its shape, each matrix moved by 2 % of its own size."""
+    noise = torch.Generator().manual_seed(0)
+    weights = load_file(parent / "model.safetensors")
+    moved = {
+        name: tensor + 0.02 * tensor.std() * torch.randn(tensor.shape, generator=noise) if tensor.ndim > 1 else tensor
+        for name, tensor in weights.items()
+    }
+    save_file(moved, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 def config_of(recipe: dict[str, Any]) -> Config:
     return parse(recipe, where="test recipe")
 
@@ -75,4 +89,4 @@ def write_recipe(folder: Path, recipe: dict[str, Any]) -> Path:
 def report_text(directory: RunDir) -> str:
     """The report of a run as Markdown: its words and tables, without the time that charts take."""
     opened, config = open_run(directory.root)
-    return markdown(report_of(opened, config, []))
+    return markdown(report_of(opened, config, look_at(opened, config)))

@@ -12,6 +12,7 @@ from crossward.core.records import Prompt
 from crossward.pipeline import provenance
 from crossward.pipeline.assemble import Engines, Model, Prompts
 from crossward.pipeline.choose import require_engine
+from crossward.pipeline.concerns_before import concerns_before
 from crossward.pipeline.judge_stage import Judging
 from crossward.pipeline.progress import Silent
 from crossward.pipeline.prompts import evaluation_prompts, training_prompts
@@ -39,6 +40,7 @@ def check(config: Config) -> list[Finding]:
     _pairing(config, findings)
     _judge(config, held_out, findings)
     _run_folder(config, findings)
+    _concerns(config, held_out, findings)
     order = {"ok": 0, "warning": 1, "error": 2}
     return sorted(findings, key=lambda finding: order[finding.level])
 
@@ -155,6 +157,18 @@ def _judge(config: Config, held_out: Prompts, findings: list[Finding]) -> None:
         )
 
     _attempt(findings, "judge", look)
+
+
+def _concerns(config: Config, held_out: Prompts, findings: list[Finding]) -> None:
+    """What a careful colleague would say of the recipe, and of what its run has done so far."""
+    try:
+        concerns = concerns_before(config, held_out)
+    except ValueError as error:
+        findings.append(Finding(level="error", subject="concerns", text=str(error)))
+        return
+    for concern in concerns:
+        text = f"{concern.where}: {concern.seen}. Why: {concern.why}. Try: {concern.advice}. {concern.page}"
+        findings.append(Finding(level="warning", subject=concern.kind, text=text))
 
 
 def _run_folder(config: Config, findings: list[Finding]) -> None:

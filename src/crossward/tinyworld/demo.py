@@ -12,6 +12,7 @@ from crossward.config import Config, load
 from crossward.core.intervals import Interval
 from crossward.core.records import View
 from crossward.core.verdicts import Verdict
+from crossward.pipeline.concerns import Look
 from crossward.pipeline.iterate import run
 from crossward.pipeline.report.write import write_report
 from crossward.pipeline.winrates import as_summary
@@ -59,13 +60,15 @@ def demo(recipe: Path, overrides: Sequence[str] = (), *, preset: PresetName = "d
     write_verdicts(verdicts, ((verdict, {"judge": "gold"}) for verdict in found))
     ranked = {t: rank(config, directory, terminal, t=t) for t in range(1, config.iterations + 1)}
     rows = table(judged, accuracies(ranked[1]))
-    _tell_the_report(directory, config, found, ranked)
+    look = _tell_the_report(directory, config, found, ranked)
     world = "Tiny world" if mode == "plain" else f"Tiny world ({mode} mode)"
     title = f"{world}, seed {config.seed}: held-out requests, sampled answers, 95 % intervals over requests"
     header = ["", *GROUPS]
     gold_report = directory.root / "gold.md"
     write_text(gold_report, markdown(title, header, rows, judged))
     console.show_table(title, header, [[row[0], *(cell.replace(" [", "\n[") for cell in row[1:])] for row in rows])
+    for line in look.lines():
+        console.err.print(line, markup=False)
     where = f"report: {directory.report}   gold, feature by feature: {gold_report}   as a judge's verdicts: {verdicts}"
     for line in [*conclusion(judged), where]:
         console.out.print(line, markup=False)
@@ -73,12 +76,12 @@ def demo(recipe: Path, overrides: Sequence[str] = (), *, preset: PresetName = "d
 
 def _tell_the_report(
     directory: RunDir, config: Config, verdicts: Sequence[Verdict], ranked: Mapping[int, Mapping[View, Ranked]]
-) -> None:
+) -> Look:
     """What gold knows, where a run's report looks for it; a run with a judge of its own keeps that one's rates."""
     if config.evaluate.judge is None:
         write_text(directory.evaluation, json.dumps({"judge": "gold, by rule", **as_summary(gold_rates(verdicts))}))
     write_reward_accuracy(directory.reward_accuracy, reward_accuracies(ranked))
-    write_report(directory, config)
+    return write_report(directory, config)
 
 
 def table(judged: Sequence[PolicyJudgement], ranked: dict[View, dict[str, Interval]]) -> Rows:

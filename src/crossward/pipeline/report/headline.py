@@ -5,7 +5,8 @@ from typing import Any
 
 from crossward.config import Config
 from crossward.core.comparisons import AVERAGE
-from crossward.core.concerns import Concern
+from crossward.core.concerns import Concern, shortened
+from crossward.pipeline.concerns import Look
 from crossward.pipeline.report.blocks import Advice, Block, Bullets, Section, Words, table
 from crossward.pipeline.report.ranking import told_reward
 from crossward.pipeline.report.winrates import rate_figures, read_rates
@@ -31,7 +32,7 @@ TITLES = {
 Apart = Mapping[str, Any]
 
 
-def headline_section(directory: RunDir, config: Config, concerns: Sequence[Concern]) -> Section:
+def headline_section(directory: RunDir, config: Config, look: Look) -> Section:
     """The verdict in words, facts, and the win rates at a glance."""
     facts = [
         ("policy", config.models.policy),
@@ -43,7 +44,7 @@ def headline_section(directory: RunDir, config: Config, concerns: Sequence[Conce
     ]
     found = read_rates(directory)
     blocks: list[Block] = [
-        Bullets(items=(*verdicts(directory), *_worries(concerns))),
+        Bullets(items=(*verdicts(directory), *_worries(look))),
         table(["what", "this run"], facts),
         *(rate_figures(found)[:1] if found else []),
     ]
@@ -68,7 +69,7 @@ def concerns_section(concerns: Sequence[Concern]) -> Section | None:
         return None
     blocks = [
         Advice(
-            title=f"{TITLES[concern.kind]} ({', '.join([concern.where, *concern.languages])})",
+            title=_title(concern),
             seen=concern.seen,
             why=concern.why,
             advice=concern.advice,
@@ -77,6 +78,11 @@ def concerns_section(concerns: Sequence[Concern]) -> Section | None:
         for concern in concerns
     ]
     return Section(anchor="concerns", title="What to worry about", blocks=tuple(blocks))
+
+
+def _title(concern: Concern) -> str:
+    where = [concern.where, *([shortened(concern.languages)] if concern.languages else [])]
+    return f"{TITLES[concern.kind]} ({', '.join(where)})"
 
 
 def _verdict(model: str, aparts: Sequence[Apart]) -> Words | None:
@@ -110,13 +116,11 @@ def _difference(apart: Apart) -> tuple[float | None, float, float]:
     return apart[key], *apart[bounds]
 
 
-def _worries(concerns: Sequence[Concern]) -> list[Words]:
-    if not concerns:
-        return [
-            Words(text="Nothing that Crossward looks for gives cause to worry (docs/troubleshooting.md has the list).")
-        ]
-    kinds = list(dict.fromkeys(TITLES[concern.kind] for concern in concerns))
-    return [Words(text=f"To worry about: {', '.join(kinds)}.", tone="bad")]
+def _worries(look: Look) -> list[Words]:
+    """What was found, and how much of what could be found was looked at."""
+    kinds = list(dict.fromkeys(TITLES[concern.kind] for concern in look.concerns))
+    found = [Words(text=f"To worry about: {', '.join(kinds)}.", tone="bad")] if kinds else []
+    return [*found, Words(text=f"{look.lines()[-1].capitalize()}; docs/troubleshooting.md says what they are.")]
 
 
 def _progress(directory: RunDir, config: Config) -> str:

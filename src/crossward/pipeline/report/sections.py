@@ -1,10 +1,8 @@
 """The report of a run, section by section: what stands where, and nothing else."""
 
-from collections.abc import Sequence
-
 from crossward.config import Config
-from crossward.core.concerns import Concern
 from crossward.core.records import PreferencePair, ScoredPrompt
+from crossward.pipeline.concerns import Look
 from crossward.pipeline.judge_stage import english_preferences
 from crossward.pipeline.report.answers import answers_section, languages_section
 from crossward.pipeline.report.blocks import Block, Browser, Report, Section
@@ -29,7 +27,7 @@ MARGINS = (
 )
 
 
-def report_of(directory: RunDir, config: Config, concerns: Sequence[Concern]) -> Report:
+def report_of(directory: RunDir, config: Config, look: Look) -> Report:
     """Everything there is to say of a run, finished or not: what is not done yet is left out."""
     evaluated = [
         (name, done)
@@ -39,8 +37,8 @@ def report_of(directory: RunDir, config: Config, concerns: Sequence[Concern]) ->
     paired = list(finished(directory, "pair"))
     pictures, browser = _looked_at(directory)
     found = [
-        headline_section(directory, config, concerns),
-        concerns_section(concerns),
+        headline_section(directory, config, look),
+        concerns_section(look.concerns),
         winrates_section(directory),
         guard_section(directory, config.iterations, values_of=english_preferences),
         accuracy_section(directory),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from crossward.config import Config, parse
 from crossward.pipeline import provenance
+from crossward.pipeline.concerns import Look, concerns_of, look_at
 from crossward.pipeline.report.compare import comparison_of, names_of
 from crossward.pipeline.report.markdown import markdown
 from crossward.pipeline.report.page import page
@@ -14,11 +15,13 @@ from crossward.store.files import write_text
 from crossward.store.run_dir import RunDir
 
 
-def write_report(directory: RunDir, config: Config, output: Path | None = None) -> None:
-    """Write both files of a run, finished or not."""
-    report = report_of(directory, config, [])
+def write_report(directory: RunDir, config: Config, output: Path | None = None) -> Look:
+    """Write both files of a run, finished or not; returns the concerns that they tell of."""
+    look = look_at(directory, config)
+    report = report_of(directory, config, look)
     write_text(output or directory.report, page(report))
     write_text(directory.markdown, markdown(report))
+    return look
 
 
 def open_run(run: Path) -> tuple[RunDir, Config]:
@@ -43,7 +46,10 @@ def compare(runs: Sequence[Path], output: Path | None = None) -> Path:
     """One page on several runs side by side; returns its path: comparison.html in the folder that holds them all."""
     opened = [open_run(run) for run in runs]
     names = names_of([directory for directory, _ in opened])
-    described = {name: (directory, config, []) for name, (directory, config) in zip(names, opened, strict=True)}
+    described = {
+        name: (directory, config, concerns_of(directory, config))
+        for name, (directory, config) in zip(names, opened, strict=True)
+    }
     together = Path(os.path.commonpath([directory.root.absolute() for directory, _ in opened]))
     path = output or (together / "comparison.html")
     write_text(path, page(comparison_of(described)))
