@@ -110,7 +110,12 @@ def price_table(file: Path | None = None) -> Prices:
     if file is not None:
         own = read_yaml(file, "price file", example="docs/planning.md's")
         where = f"price file {file}: models"
-        tree = {**tree, "as_of": "no date", **own, "models": _over(tree["models"], own.get("models") or {}, where=where)}
+        tree = {
+            **tree,
+            "as_of": "no date",
+            **own,
+            "models": _over(tree["models"], own.get("models") or {}, where=where),
+        }
     try:
         table = _PriceTable.model_validate(tree)
     except ValidationError as error:
