@@ -5,14 +5,15 @@ is said in templates/planning/*.yaml and core/hardware.py.
 """
 
 import difflib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from crossward.core.hardware import Efficiency, Hardware
+from crossward.core.hardware import Efficiency, Factors, Hardware
 from crossward.sections import Positive, Section, Share
 from crossward.yaml_keys import read_yaml, sentences
 
@@ -58,6 +59,37 @@ class _Hardware(Section):
     hour_price: Price | None = None
     source: str = ""
     like: str | None = None
+
+
+class _Factors(Section):
+    sample: Amount
+    score: Amount
+    train: Amount
+
+
+class _Machine(Section):
+    """core/hardware.Hardware as a probe keeps it."""
+
+    name: str
+    kind: Literal["cpu", "gpu"]
+    memory_gib: Amount
+    float32_tflops: Amount
+    bfloat16_tflops: Amount
+    bandwidth_gb_s: Amount
+    disk_gb_s: Amount
+    host_gib: Amount
+    efficiency: _Efficiency
+    devices: Positive
+    training_devices: Positive
+    spread_share: Share
+    hour_price: Price | None
+    source: str
+    factors: _Factors
+
+
+class _Probe(Section):
+    hardware: _Machine
+    response_tokens: Amount | None
 
 
 class _HardwareTable(Section):
@@ -131,6 +163,35 @@ def named(name: str, table: Mapping[str, Hardware]) -> Hardware:
     near = difflib.get_close_matches(name, table, n=1, cutoff=0.3)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise ValueError(f"unknown hardware {name!r}: {hint}known are {', '.join(table)}; --hardware-file adds your own")
+
+
+def write_probe(file: Path, hardware: Hardware, response_tokens: float | None) -> None:
+    """Keep what a probe measured."""
+    tree = {"hardware": asdict(hardware), "response_tokens": response_tokens}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
+
+
+def read_probe(file: Path) -> tuple[Hardware, float | None]:
+    """What `write_probe` kept: the machine with its factors, and the mean tokens of a response, if known."""
+    try:
+        found = _Probe.model_validate(json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ValueError(f"probe file {file} does not exist: make one with --probe --probe-output {file}") from None
+    except ValidationError as error:
+        raise ValueError(f"probe file {file}: {sentences(error, _Probe, whole='the file')}") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"probe file {file} cannot be read ({error}): make it again with --probe-output") from None
+    machine = found.hardware
+    facts = machine.model_dump(exclude={"efficiency", "factors"})
+    return (
+        Hardware(
+            efficiency=Efficiency(**machine.efficiency.model_dump()),
+            factors=Factors(**machine.factors.model_dump()),
+            **facts,
+        ),
+        found.response_tokens,
+    )
 
 
 def _over(base: dict[str, Any], own: Any, *, where: str) -> dict[str, Any]:

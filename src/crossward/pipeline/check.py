@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -29,8 +29,25 @@ class Finding:
     text: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What was found, and the prompts that were read for it; empty where they could not be."""
+
+    findings: list[Finding]
+    prompts: Prompts
+    held_out: Prompts
+
+
 def check(config: Config) -> list[Finding]:
     """Every finding about a recipe, errors last; no model weights are loaded."""
+    return look(config).findings
+
+
+def look(config: Config, *, planned: frozenset[str] = frozenset()) -> Looked:
+    """The same with what was read. `planned` names subjects that a plan has numbers for in their place: where they are
+
+    not there yet, that is a warning.
+    """
     findings: list[Finding] = []
     prompts, held_out = _prompts(config, findings)
     _languages(config, findings)
@@ -40,7 +57,13 @@ def check(config: Config) -> list[Finding]:
     _judge(config, held_out, findings)
     _run_folder(config, findings)
     order = {"ok": 0, "warning": 1, "error": 2}
-    return sorted(findings, key=lambda finding: order[finding.level])
+    findings = [
+        replace(each, level="warning") if each.level == "error" and each.subject in planned else each
+        for each in findings
+    ]
+    return Looked(
+        findings=sorted(findings, key=lambda finding: order[finding.level]), prompts=prompts, held_out=held_out
+    )
 
 
 def _attempt(findings: list[Finding], subject: str, look: Callable[[], str]) -> bool:

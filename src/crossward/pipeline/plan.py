@@ -3,8 +3,7 @@
 The arithmetic is in core/planning.py. Here is what a recipe's words mean for it, and what does not fit, in sentences.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from crossward.config import Config
@@ -40,6 +39,30 @@ class OnHardware:
 
     plan: Plan
     remarks: tuple[str, ...]
+
+    def plain(self) -> dict[str, Any]:
+        """Everything as JSON."""
+        made = self.plan
+        return {
+            "name": made.hardware.name,
+            "facts": asdict(made.hardware),
+            "stages": [
+                {
+                    **asdict(stage),
+                    "tokens": stage.tokens,
+                    "wall_seconds": stage.wall_seconds,
+                    "wall_hours": stage.wall_hours,
+                    "device_hours": stage.device_hours,
+                }
+                for stage in made.stages
+            ],
+            "wall_hours": made.wall_hours,
+            "device_hours": made.device_hours,
+            "memory_bytes": made.memory_bytes,
+            "disk_bytes": {**asdict(made.disk), "total": made.disk.total},
+            "money": made.money,
+            "remarks": list(self.remarks),
+        }
 
 
 def workload_of(config: Config, inputs: Inputs, kind: Literal["cpu", "gpu"]) -> Workload:
@@ -196,8 +219,8 @@ def _remarks(work: Workload, made: Plan) -> list[str]:
     if hardware.devices > 1:
         train = "training stays on one" if hardware.training_devices == 1 else "training is sharded"
         said.append(
-            f"hours on {hardware.devices} devices take prompts to be spread over them, as one `crossward run` a part or "
-            f"the stage verbs do; one run uses one device, and {train}"
+            f"hours on {hardware.devices} devices take prompts to be spread over them, a part each: one run uses one "
+            f"device, and {train}"
         )
     if hardware.efficiency.assumed:
         said.append(f"assumed, not measured, of its efficiency: {', '.join(hardware.efficiency.assumed)}")
@@ -209,7 +232,7 @@ def _instead(stage: StageCost, work: Workload) -> str:
         case "train" if work.schedule.lora_rank is None:
             return ": train an adapter (train.lora), or on a larger device"
         case "train":
-            return ": set train.gradient_checkpointing, lower train.max_length or train.micro_batch_size"
+            return ": lower train.max_length or train.micro_batch_size, or take a larger device"
         case "score":
             return ": lower runtime.score_tokens, or take a larger device"
         case _ if work.engine == "vllm":
@@ -220,38 +243,3 @@ def _instead(stage: StageCost, work: Workload) -> str:
 
 def _gb(n: float) -> str:
     return f"{n / 1e9:.1f} GB"
-
-
-def as_plain(
-    inputs: Inputs, plans: Sequence[OnHardware], judged: JudgeCost | None, probed: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Everything as JSON."""
-    return {
-        "inputs": asdict(inputs),
-        "hardware": [_plain(each) for each in plans],
-        "judge": None if judged is None else asdict(judged),
-        "probe": probed,
-    }
-
-
-def _plain(each: OnHardware) -> dict[str, Any]:
-    made, hardware = each.plan, each.plan.hardware
-    return {
-        "name": hardware.name,
-        "facts": asdict(hardware),
-        "stages": [
-            {
-                **asdict(replace(stage, seconds=stage.seconds)),
-                "wall_seconds": stage.wall_seconds,
-                "wall_hours": stage.wall_hours,
-                "device_hours": stage.device_hours,
-            }
-            for stage in made.stages
-        ],
-        "wall_hours": made.wall_hours,
-        "device_hours": made.device_hours,
-        "memory_bytes": made.memory_bytes,
-        "disk_bytes": asdict(made.disk) | {"total": made.disk.total},
-        "money": made.money,
-        "remarks": list(each.remarks),
-    }

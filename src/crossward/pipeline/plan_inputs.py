@@ -119,8 +119,8 @@ def _shape(config: Config, engines: Engines, given: Given, said: _Said) -> Model
     shape = read_shape(spec)
     if shape is None:
         raise ValueError(
-            f"the size of {config.models.policy} is not known, as it is not on this disk: give it with --parameters, for "
-            "instance --parameters 8e9"
+            f"the size of {config.models.policy} is not known, as it is not on this disk: give it with --parameters, "
+            "for instance --parameters 8e9"
         )
     return shape
 
