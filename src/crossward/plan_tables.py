@@ -160,7 +160,7 @@ def named(name: str, table: Mapping[str, Hardware]) -> Hardware:
     """A row by its name. ValueError, with the nearest name, where there is none."""
     if name in table:
         return table[name]
-    near = difflib.get_close_matches(name, table, n=1, cutoff=0.3)
+    near = [known for known in table if known.startswith(name)] or difflib.get_close_matches(name, table, 1, 0.3)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise ValueError(f"unknown hardware {name!r}: {hint}known are {', '.join(table)}; --hardware-file adds your own")
 

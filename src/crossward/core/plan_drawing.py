@@ -87,22 +87,31 @@ def _transformers_seconds(
 def _vllm_seconds(
     work: Workload, drawing: Drawing, hardware: Hardware, calls: float, rows_a_call: float
 ) -> tuple[float, float]:
-    """As many rows at once as its cache holds; a shard ends with its longest response. A prompt is read once."""
-    shape, measured = work.shape, hardware.efficiency
+    """As many rows at once as its cache holds, the next where one has ended; a prompt is read once.
+
+    A call is one shard. When no row waits any more, those at work end one by one, as long as the longest of them lasts:
+    rows × mean tokens are drawn in `longest` steps.
+    """
     rows = max(1.0, min(vllm_rows(work, drawing, hardware), rows_a_call))
-    tail = drawing.longest(rows) - drawing.response_tokens
-    steps = rows_a_call * drawing.response_tokens / rows + max(0.0, tail) / 2.0
+    ending = max(1.0, drawing.longest(rows))
+    left = min(rows, rows * drawing.response_tokens / ending)
+    full = max(0.0, rows_a_call - rows) * drawing.response_tokens / rows
+    seconds = full * _vllm_step(work, drawing, hardware, rows) + ending * _vllm_step(work, drawing, hardware, left)
+    read = drawing.prompts * drawing.prompt_tokens
+    return calls * seconds + _reading_seconds(work, drawing, hardware, read / work.tensor_parallel), read
+
+
+def _vllm_step(work: Workload, drawing: Drawing, hardware: Hardware, rows: float) -> float:
+    """Seconds of a token for each of `rows`: weights read once, every row's cache read once."""
+    shape, measured, split = work.shape, hardware.efficiency, work.tensor_parallel
     context = drawing.prompt_tokens + drawing.response_tokens / 2.0
-    split = work.tensor_parallel
     moved = (weight_bytes(work) + rows * context * shape.cache_bytes(work.value_bytes)) / split
     flops = rows * (shape.token_flops(context) + shape.head_flops) / split
-    step = (
+    return (
         measured.vllm_step_s
         + moved / (1e9 * hardware.bandwidth_gb_s * measured.bandwidth_share)
         + flops / (hardware.flops(work.value_bytes) * measured.draw_share)
     )
-    read = drawing.prompts * drawing.prompt_tokens
-    return calls * steps * step + _reading_seconds(work, drawing, hardware, read / split), read
 
 
 def _reading_seconds(work: Workload, drawing: Drawing, hardware: Hardware, tokens: float) -> float:

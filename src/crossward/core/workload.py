@@ -57,11 +57,11 @@ class ModelShape:
 def typical_shape(parameters: float, *, vocabulary: int = 128_000) -> ModelShape:
     """The shape of a decoder of which only the number of parameters is known, as such decoders usually are.
 
-    12 × layers × hidden² parameters beside embeddings, hidden = 128 × layers, 4 queries a key, embedding and head apart.
+    12 × layers × hidden² parameters beside embedding and head (not tied), hidden = 128 × layers, 4 queries a key.
 
     >>> shape = typical_shape(8e9)
     >>> (shape.layers, shape.hidden, shape.kv_width)
-    (33, 4198, 1049)
+    (33, 4196, 1049)
     """
     body, hidden = parameters, 0.0
     for _ in range(8):  # embeddings are taken off what is left for the layers
@@ -103,7 +103,7 @@ class Drawing:
         return self.responses * self.response_tokens
 
     def longest(self, rows: float) -> float:
-        """How long the longest of `rows` responses is on average, if lengths are geometric: mean × (1 + 1/2 + … 1/rows).
+        """How long the longest of `rows` responses is on average, if lengths are geometric: mean × Σ 1/k, k to rows.
 
         At most `max_new_tokens`. A batch of transformers runs until its longest response has ended.
         """

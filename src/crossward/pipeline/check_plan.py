@@ -17,7 +17,7 @@ from crossward.pipeline.plan import (
     on_hardware,
     workload_of,
 )
-from crossward.pipeline.plan_inputs import Given, Inputs, inputs_of
+from crossward.pipeline.plan_inputs import NOTHING_GIVEN, Given, Inputs, inputs_of
 from crossward.pipeline.probe import Probe, machine_row, probe
 from crossward.pipeline.progress import Progress
 from crossward.plan_tables import hardware_table, named, price_table, read_probe, write_probe
@@ -30,7 +30,7 @@ class Asked:
     hardware: Sequence[str] = ()
     hardware_file: Path | None = None
     prices: Path | None = None
-    given: Given = Given()
+    given: Given = NOTHING_GIVEN
     probe: bool = False
     probe_input: Path | None = None
     probe_output: Path | None = None
@@ -80,9 +80,7 @@ def check_and_plan(config: Config, asked: Asked, progress: Progress) -> Checked:
             inputs = inputs_of(config, looked.prompts, looked.held_out, engines, told)
     plans = tuple(on_hardware(config, inputs, row) for row in rows or _default(config, table))
     judged = judge_cost(config, workload_of(config, inputs, "gpu"), prices)
-    return Checked(
-        findings=looked.findings, inputs=inputs, plans=plans, judged=judged, probed=found, problem=None
-    )
+    return Checked(findings=looked.findings, inputs=inputs, plans=plans, judged=judged, probed=found, problem=None)
 
 
 def _planned(given: Given) -> frozenset[str]:

@@ -36,6 +36,9 @@ class Given:
     parameters: float | None = None
 
 
+NOTHING_GIVEN = Given()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     """Prompts in all, mean tokens of each as sampled and as judged under, of a response and of an answer.

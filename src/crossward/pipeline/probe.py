@@ -95,7 +95,7 @@ def machine_row(device: str, table: dict[str, Hardware]) -> Hardware | None:
 def probe(
     engines: Engines, prompts: Prompts, works: dict[str, Workload], table: dict[str, Hardware], progress: Progress
 ) -> Probe:
-    """Measure; `works` is the recipe in counts by kind of machine. ValueError where there are no prompts to measure on."""
+    """Measure; `works` is the recipe in counts by kind of machine. ValueError where there are no prompts."""
     chosen = _spread(prompts)
     if not chosen:
         raise ValueError("--probe needs the recipe's prompts, and none could be read: mend that, or leave --probe out")
@@ -203,8 +203,9 @@ def _score(
     engines: Engines, groups: Sequence[SampledPrompt], work: Workload, hardware: Hardware
 ) -> tuple[list[ScoredPrompt], Measured, float]:
     """The groups scored, what that took, and seconds of opening both models."""
-    views = [view for view in engines.config.reward.scored_views if view in UNTRANSLATED]
-    view, steering = (views or ["crosslingual"])[0], steering_of(engines)
+    asked = engines.config.reward.scored_views
+    view = next((view for view in asked if view in UNTRANSLATED), UNTRANSLATED[0])
+    steering = steering_of(engines)
     started = time.perf_counter()
     policy: Scorer = engines.scorer(engines.policy())
     reference: Scorer = engines.scorer(engines.reference())
@@ -291,4 +292,3 @@ def _pairs(group: ScoredPrompt) -> list[TrainingPair]:
             reference_rejected_logprob=rejected.reference_logprob,
         )
     ]
-
