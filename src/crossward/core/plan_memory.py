@@ -39,7 +39,7 @@ def weight_bytes(work: Workload) -> float:
 
 
 def vllm_rows(work: Workload, drawing: Drawing, hardware: Hardware) -> float:
-    """Sequences that vLLM draws at once: what its cache holds, (share × memory − weights − 2 GB) / (cache of one), ≤ 256.
+    """Sequences that vLLM draws at once: (share × memory − weights − 2 GB) / (cache of one), at most 256.
 
     Of mean length; 0 where the weights alone do not fit. On a CPU the cache's size is a key of the recipe.
     """
@@ -73,7 +73,7 @@ def scoring_bytes(work: Workload, hardware: Hardware, *, models: int = 2) -> flo
     """Weights of both models + tokens at once × (4 × hidden + 3 × intermediate) × bytes + a block of logits.
 
     On a CPU in float32 weights lie there twice, laid out for products. The noise floor of bfloat16 models has one of
-    them at a time in float32. Tokens at once are `runtime.score_tokens`, or what engines/models.py takes of free memory.
+    them at a time in float32. Tokens at once are `runtime.score_tokens`, or what engines/models.py takes of memory.
     """
     shape, gpu = work.shape, hardware.kind == "gpu"
     weights = weight_bytes(work)

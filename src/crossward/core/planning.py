@@ -1,4 +1,4 @@
-"""What a recipe costs on a machine, stage by stage: tokens, FLOP, seconds. Plain arithmetic; formulas in docs/planning.md.
+"""What a recipe costs on a machine, stage by stage: tokens, FLOP, seconds. The formulas are in docs/planning.md, too.
 
 Seconds of a kind of work are a sum: FLOP over the share of the matrix rate that it reaches, bytes over the share of the
 memory's rate, and what every step, response and start takes however small it is. No overlap is assumed. Drawing is in
@@ -86,7 +86,7 @@ def sample(work: Workload, hardware: Hardware) -> StageCost:
 
 
 def translate(work: Workload, hardware: Hardware) -> StageCost:
-    """Responses in other languages than English, written again by the translator, taken to be as large as the policy."""
+    """Responses in other languages than English, written again by a translator that is taken to be the policy."""
     foreign = work.foreign_share * work.translates
     drawing = replace(
         work.drawing,
@@ -222,7 +222,7 @@ def train(work: Workload, hardware: Hardware) -> StageCost:
 
 
 def judge(work: Workload, hardware: Hardware) -> StageCost:
-    """A judge in this process, taken to be as large as the policy, behind vLLM: it reads questions and writes a token."""
+    """A judge in this process, taken to be as large as the policy: vLLM reads its questions and writes a token."""
     judging = work.judging
     assert judging is not None
     drawing = Drawing(

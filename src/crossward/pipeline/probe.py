@@ -19,7 +19,7 @@ from crossward.core.instructions import UNTRANSLATED
 from crossward.core.plan_drawing import drawing_seconds
 from crossward.core.plan_memory import weight_bytes
 from crossward.core.plan_models import scoring, step_seconds
-from crossward.core.records import Prompt, SampledPrompt, ScoredPrompt
+from crossward.core.records import Prompt, SampledPrompt, ScoredPrompt, View
 from crossward.core.workload import Workload
 from crossward.engines.machine import product_tflops, read_gb_s, this_machine
 from crossward.engines.protocols import Sampler, Sampling, Scorer, TrainingPair
@@ -204,7 +204,7 @@ def _score(
 ) -> tuple[list[ScoredPrompt], Measured, float]:
     """The groups scored, what that took, and seconds of opening both models."""
     asked = engines.config.reward.scored_views
-    view = next((view for view in asked if view in UNTRANSLATED), UNTRANSLATED[0])
+    view: View = next((view for view in UNTRANSLATED if view in asked), UNTRANSLATED[0])
     steering = steering_of(engines)
     started = time.perf_counter()
     policy: Scorer = engines.scorer(engines.policy())
