@@ -211,7 +211,7 @@ def _resolved(name: str, rows: Mapping[str, Any], file: Path, seen: tuple[str, .
     if base is None:
         return row
     if base not in rows or base in (*seen, name):
-        problem = "is like itself" if base in rows else f"is like {base!r}, which is no row"
+        problem = "is like itself in the end" if base in rows else f"is like {base!r}, which is no row"
         raise ValueError(f"hardware file {file}: {name!r} {problem}: name one of {', '.join(map(str, rows))}")
     return {**_resolved(base, rows, file, (*seen, name)), **row}
 

@@ -39,15 +39,15 @@ def training_flops(work: Workload, pairs: float) -> tuple[float, float]:
 
 
 def step_seconds(work: Workload, hardware: Hardware, pairs: float, steps: int) -> float:
-    """Optimiser steps on so many pairs: forward and backward over the share of the matrix rate, a pass's calls a
+    """Optimiser steps on so many pairs: FLOP over the share of the matrix rate, what forward and backward of a
 
-    micro-batch and direction, and the optimiser's traffic.
+    micro-batch and of a group take however small they are, and the optimiser's traffic.
     """
     shape, measured, schedule = work.shape, hardware.efficiency, work.schedule
     # On a GPU all weights are held in float32 and multiplied in bfloat16; on a CPU they are multiplied as they are.
     trained_bytes = work.value_bytes if hardware.kind == "gpu" or schedule.lora_rank is not None else 4
     trained = float(shape.parameters if work.adapter_parameters is None else work.adapter_parameters)
-    passes = 4.0 if schedule.checkpointing else 3.0
+    passes = 3.0 if schedule.checkpointing else 2.0
     calls = pairs / schedule.micro_pairs * (measured.step_s + shape.layers * measured.layer_s)
     return (
         training_flops(work, pairs)[1] / (hardware.flops(trained_bytes) * measured.train_share)

@@ -51,8 +51,17 @@ def look(config: Config, *, planned: frozenset[str] = frozenset()) -> Looked:
     findings: list[Finding] = []
     prompts, held_out = _prompts(config, findings)
     _languages(config, findings)
-    _models(config, prompts, held_out, findings)
-    _engines(config, findings)
+    later = "policy" in planned and not all(
+        Path(path).is_dir() for path in (config.models.policy, config.models.reference)
+    )
+    if later:  # the hub, too, is not asked
+        for subject, path in (("policy", config.models.policy), ("reference", config.models.reference)):
+            findings.append(
+                Finding(level="warning", subject=subject, text=f"{path}: not looked at, planned by its size")
+            )
+    else:
+        _models(config, prompts, held_out, findings)
+        _engines(config, findings)
     _pairing(config, findings)
     _judge(config, held_out, findings)
     _run_folder(config, findings)

@@ -52,6 +52,8 @@ def check_and_plan(config: Config, asked: Asked, progress: Progress) -> Checked:
     """Look at a recipe and plan it. ValueError for tables, names and probes that cannot be: findings are of recipes."""
     if asked.probe and asked.probe_input is not None:
         raise ValueError("--probe measures anew and --probe-input takes what was measured: give one of them")
+    if asked.probe and asked.given.parameters is not None:
+        raise ValueError("--probe measures the recipe's own model: leave --parameters out")
     if asked.probe_output is not None and not asked.probe:
         raise ValueError("--probe-output keeps what --probe measures: give --probe too")
     table, prices = hardware_table(asked.hardware_file), price_table(asked.prices)

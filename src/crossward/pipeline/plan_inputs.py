@@ -77,7 +77,7 @@ def inputs_of(config: Config, prompts: Prompts, held_out: Prompts, engines: Engi
     """What is there of `prompts` and `held_out` may be empty. ValueError, one sentence, where a number is lacking."""
     said = _Said()
     shape = _shape(config, engines, given, said)
-    counting = _counter(engines, said)
+    counting = _counter(engines, said) if given.parameters is None else None
     count, languages = _counts(config, prompts, given)
     if given.prompt_tokens is None:
         steering = Steering(**config.reward.steering.model_dump())
@@ -109,7 +109,7 @@ def inputs_of(config: Config, prompts: Prompts, held_out: Prompts, engines: Engi
         answer_prompt_tokens=answer_prompt,
         answer_tokens=_response(config.evaluate.max_new_tokens, "evaluate", given, said) if answers else 0.0,
         template_tokens=_template(config),
-        local_engine=_engine(engines),
+        local_engine=_engine(engines) if given.parameters is None else "transformers",
         assumptions=tuple(said.lines),
     )
 
