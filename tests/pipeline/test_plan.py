@@ -214,3 +214,18 @@ def test_scoring_on_an_h100_is_within_half_again_of_what_was_measured():
     tokens, _, seconds = scoring(work, TABLE["h100-80gb"], 512.0, 10.0)
     assert tokens == pytest.approx(2.15e6, rel=0.01)
     assert 1 / 1.5 < tokens / seconds / 90_641 < 1.5
+
+
+def test_files_too_large_to_be_read_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from crossward.pipeline.check import look
+    from crossward.store import large_prompts
+
+    monkeypatch.setattr(large_prompts, "LARGE_BYTES", 10)
+    monkeypatch.setattr(large_prompts, "FIRST_ROWS", 2)
+    config = config_of(make_recipe(tmp_path))
+    looked = look(config)
+    (prompts,) = (finding for finding in looked.findings if finding.subject == "prompts")
+    assert prompts.text.startswith("en 6, es 6: 0.0 GB, counted and not read")
+    assert [len(group) for group in looked.prompts.values()] == [2, 2]
+    inputs = inputs_of(config, looked.prompts, looked.held_out, Engines(config), NOTHING_GIVEN, looked.counts)
+    assert (inputs.prompts, inputs.foreign_share) == (12, 0.5)

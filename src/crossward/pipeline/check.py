@@ -1,7 +1,7 @@
 """What is wrong with a recipe, told before anything is computed."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ from crossward.pipeline.assemble import Engines, Model, Prompts
 from crossward.pipeline.choose import require_engine
 from crossward.pipeline.judge_stage import Judging
 from crossward.pipeline.progress import Silent
-from crossward.pipeline.prompts import evaluation_prompts, training_prompts
+from crossward.pipeline.prompts import counted_prompts, evaluation_prompts, training_prompts
 from crossward.pipeline.ranking import require_ranking
 from crossward.pipeline.replay import read_replay
 from crossward.store.run_dir import RunDir
@@ -31,11 +31,15 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """What was found, and the prompts that were read for it; empty where they could not be."""
+    """What was found, and the prompts that were read for it; empty where they could not be.
+
+    `counts` are by language where files were too large to be read: `prompts` are then their first ones.
+    """
 
     findings: list[Finding]
     prompts: Prompts
     held_out: Prompts
+    counts: Mapping[str, int]
 
 
 def check(config: Config) -> list[Finding]:
@@ -49,7 +53,7 @@ def look(config: Config, *, planned: frozenset[str] = frozenset()) -> Looked:
     not there yet, that is a warning.
     """
     findings: list[Finding] = []
-    prompts, held_out = _prompts(config, findings)
+    prompts, held_out, counts = _prompts(config, findings)
     _languages(config, findings)
     later = "policy" in planned and not all(
         Path(path).is_dir() for path in (config.models.policy, config.models.reference)
@@ -71,7 +75,10 @@ def look(config: Config, *, planned: frozenset[str] = frozenset()) -> Looked:
         for each in findings
     ]
     return Looked(
-        findings=sorted(findings, key=lambda finding: order[finding.level]), prompts=prompts, held_out=held_out
+        findings=sorted(findings, key=lambda finding: order[finding.level]),
+        prompts=prompts,
+        held_out=held_out,
+        counts=counts,
     )
 
 
@@ -85,11 +92,17 @@ def _attempt(findings: list[Finding], subject: str, look: Callable[[], str]) -> 
     return True
 
 
-def _prompts(config: Config, findings: list[Finding]) -> tuple[Prompts, Prompts]:
+def _prompts(config: Config, findings: list[Finding]) -> tuple[Prompts, Prompts, Mapping[str, int]]:
     loaded: dict[str, list[Prompt]] = {}
     asked: dict[str, list[Prompt]] = {}
+    counts: dict[str, int] = {}
 
     def training() -> str:
+        if (large := counted_prompts(config)) is not None:
+            loaded.update(large.first)
+            counts.update(large.counts)
+            told = ", ".join(f"{language} {count}" for language, count in counts.items())
+            return f"{told}: {large.n_bytes / 1e9:.1f} GB, counted and not read but for the first of each"
         loaded.update(training_prompts(config))
         return ", ".join(f"{language} {len(group)}" for language, group in loaded.items())
 
@@ -105,7 +118,7 @@ def _prompts(config: Config, findings: list[Finding]) -> tuple[Prompts, Prompts]
 
     _attempt(findings, "prompts", training)
     _attempt(findings, "evaluation prompts", held_out)
-    return loaded, asked
+    return loaded, asked, counts
 
 
 def _languages(config: Config, findings: list[Finding]) -> None:

@@ -63,7 +63,7 @@ def check_and_plan(config: Config, asked: Asked, progress: Progress) -> Checked:
     engines = Engines(config)
     found = None
     try:
-        inputs = inputs_of(config, looked.prompts, looked.held_out, engines, asked.given)
+        inputs = inputs_of(config, looked.prompts, looked.held_out, engines, asked.given, looked.counts)
     except (ValueError, OSError) as error:
         if asked.probe:
             raise
@@ -79,7 +79,7 @@ def check_and_plan(config: Config, asked: Asked, progress: Progress) -> Checked:
         rows = [known[0], *rows]
         if asked.given.response_tokens is None and known[1] is not None:
             told = replace(asked.given, response_tokens=known[1])
-            inputs = inputs_of(config, looked.prompts, looked.held_out, engines, told)
+            inputs = inputs_of(config, looked.prompts, looked.held_out, engines, told, looked.counts)
     plans = tuple(on_hardware(config, inputs, row) for row in rows or _default(config, table))
     judged = judge_cost(config, workload_of(config, inputs, "gpu"), prices)
     return Checked(findings=looked.findings, inputs=inputs, plans=plans, judged=judged, probed=found, problem=None)

@@ -4,7 +4,7 @@ Read where it is there (prompts, tokenizer, configuration), given on the command
 said in a sentence. Nothing is downloaded and no prompt is made up: a sample of those at hand is tokenised.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -73,12 +73,23 @@ class _Said:
             self.lines.append(line)
 
 
-def inputs_of(config: Config, prompts: Prompts, held_out: Prompts, engines: Engines, given: Given) -> Inputs:
-    """What is there of `prompts` and `held_out` may be empty. ValueError, one sentence, where a number is lacking."""
+def inputs_of(
+    config: Config,
+    prompts: Prompts,
+    held_out: Prompts,
+    engines: Engines,
+    given: Given,
+    counts: Mapping[str, int] | None = None,
+) -> Inputs:
+    """What is there of `prompts` and `held_out` may be empty. ValueError, one sentence, where a number is lacking.
+
+    `counts` are those of all prompts by language, where `prompts` are only the first of them.
+    """
+    counts = counts or {language: len(group) for language, group in prompts.items()}
     said = _Said()
     shape = _shape(config, engines, given, said)
     counting = _counter(engines, said) if given.parameters is None else None
-    count, languages = _counts(config, prompts, given)
+    count, languages = _counts(config, counts, given)
     if given.prompt_tokens is None:
         steering = Steering(**config.reward.steering.model_dump())
         views = config.reward.scored_views
@@ -100,7 +111,7 @@ def inputs_of(config: Config, prompts: Prompts, held_out: Prompts, engines: Engi
         shape=shape,
         prompts=count,
         languages=languages,
-        foreign_share=_foreign(config, prompts, languages),
+        foreign_share=_foreign(config, counts, languages),
         prompt_tokens=mean,
         judged_tokens=judged,
         response_tokens=_response(config.sample.max_new_tokens, "sample", given, said),
@@ -140,14 +151,14 @@ def _counter(engines: Engines, said: _Said) -> Callable[[str], int] | None:
     return lambda text: len(tokens.prompt_ids(text))
 
 
-def _counts(config: Config, prompts: Prompts, given: Given) -> tuple[int, int]:
+def _counts(config: Config, counts: Mapping[str, int], given: Given) -> tuple[int, int]:
     """(prompts in all, languages)."""
     languages = given.languages or len(config.languages)
     if given.prompts_per_language is not None:
         return given.prompts_per_language * languages, languages
-    if prompts and given.languages is None:
-        return sum(len(group) for group in prompts.values()), languages
-    each = max((len(group) for group in prompts.values()), default=0) or config.prompts.limit
+    if counts and given.languages is None:
+        return sum(counts.values()), languages
+    each = max(counts.values(), default=0) or config.prompts.limit
     if not each:
         raise ValueError(
             "how many prompts there are is not known, as their files are not there: give --prompts-per-language, for "
@@ -156,11 +167,11 @@ def _counts(config: Config, prompts: Prompts, given: Given) -> tuple[int, int]:
     return each * languages, languages
 
 
-def _foreign(config: Config, prompts: Prompts, languages: int) -> float:
+def _foreign(config: Config, counts: Mapping[str, int], languages: int) -> float:
     """The share of prompts in other languages than English."""
-    total = sum(len(group) for group in prompts.values())
+    total = sum(counts.values())
     if total and languages == len(config.languages):
-        return 1.0 - len(prompts.get("en", ())) / total
+        return 1.0 - counts.get("en", 0) / total
     return 1.0 - ("en" in config.languages) / languages
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from crossward.core.hardware import Factors, Hardware
-from crossward.core.instructions import UNTRANSLATED
 from crossward.core.plan_drawing import drawing_seconds
 from crossward.core.plan_memory import weight_bytes
 from crossward.core.plan_models import scoring, step_seconds
@@ -204,7 +203,7 @@ def _score(
 ) -> tuple[list[ScoredPrompt], Measured, float]:
     """The groups scored, what that took, and seconds of opening both models."""
     asked = engines.config.reward.scored_views
-    view: View = next((view for view in UNTRANSLATED if view in asked), UNTRANSLATED[0])
+    view: View = "multilingual" if "multilingual" in asked and "crosslingual" not in asked else "crosslingual"
     steering = steering_of(engines)
     started = time.perf_counter()
     policy: Scorer = engines.scorer(engines.policy())
