@@ -100,7 +100,9 @@ def test_a_run_its_check_its_show_and_its_report(tmp_path: Path, capsys: pytest.
     recipe = write_recipe(tmp_path, make_recipe(tmp_path, iterations=1))
     called = call(capsys, "check", recipe, "--json")
     assert called.code == 0, called.out
-    assert {finding["level"] for finding in json.loads(called.out)} <= {"ok", "warning"}
+    checked = json.loads(called.out)
+    assert {finding["level"] for finding in checked["findings"]} <= {"ok", "warning"}
+    assert [stage["name"] for stage in checked["plan"]["hardware"][0]["stages"]][:2] == ["sample", "score"]
     assert not (tmp_path / "run").exists(), "checking leaves nothing behind"
 
     called = call(capsys, "run", recipe)

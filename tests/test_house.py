@@ -17,6 +17,7 @@ ROOMS = {
     "config": {"core", "sections", "reward_sections", "yaml_keys"},
     "reward_sections": {"core", "sections"},
     "sections": {"core"},
+    "plan_tables": {"core", "sections", "yaml_keys"},
     "experiment_config": {"core", "sections", "yaml_keys"},
     "experiment_cells": {"config", "experiment_config", "yaml_keys"},
     "pipeline": {
@@ -26,6 +27,7 @@ ROOMS = {
         "config",
         "sections",
         "reward_sections",
+        "plan_tables",
         "experiment_config",
         "experiment_cells",
     },
@@ -40,6 +42,7 @@ ROOMS = {
         "console",
         "cli_options",
         "cli_align",
+        "cli_check",
         "cli_diagnose",
         "cli_evaluate",
         "cli_experiment",
@@ -51,6 +54,7 @@ ROOMS = {
         "cli_winrate",
     },
     "cli_align": {"engines", "pipeline", "console", "cli_options"},
+    "cli_check": {"config", "pipeline", "console", "cli_options"},
     "cli_stages": {"core", "engines", "pipeline", "console", "cli_options", "cli_diagnose"},
     "cli_evaluate": {"core", "engines", "pipeline", "console", "cli_options", "cli_winrate"},
     "cli_experiment": {

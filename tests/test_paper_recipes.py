@@ -1,6 +1,6 @@
 """Every file of recipes/paper is valid without any model, explains itself, and says what it aims at and what it costs.
 
-The GPU-hours and dollars in its comments are those of the formula in docs/paper.md, computed here from the recipes.
+The GPU-hours and dollars in its comments are those of `crossward check` on an H100 with the numbers of docs/paper.md.
 """
 
 import os
@@ -18,11 +18,16 @@ from typer.core import TyperGroup
 
 from crossward.cli import app
 from crossward.config import Config, load
+from crossward.core.plan_cost import StageCost
+from crossward.core.workload import ModelShape
 from crossward.engines.published_scorer import BATCH_PROMPTS
 from crossward.experiment_cells import cell_runs
 from crossward.experiment_config import read_experiment
 from crossward.pipeline.experiment_plan import stages_of
+from crossward.pipeline.plan import judge_cost, on_hardware, workload_of
+from crossward.pipeline.plan_inputs import Inputs
 from crossward.pipeline.streams import WINDOW
+from crossward.plan_tables import hardware_table, price_table
 from crossward.store.run_dir import RunDir, safe_name
 
 ROOT = Path(__file__).parent.parent
@@ -31,14 +36,20 @@ SCRIPTS = sorted((ROOT / "recipes" / "paper").glob("*.sh"))
 DOC = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
 BASE = "table-2-dpo"
 
-# The numbers of docs/paper.md, "What it costs".
-PARAMETERS = 8.03e9
-TRANSLATION_PARAMETERS = 0.6e9
-PEAK_FLOPS = 989e12
-SAMPLING, SCORING, TRAINING = 0.15, 0.40, 0.30
-PROMPT_TOKENS, RESPONSE_TOKENS = 250, 400
-QUESTIONS = 805
-DOLLARS_A_QUESTION = 0.013
+# The numbers of docs/paper.md, "What it costs": Llama-3-8B, and what is assumed of prompts and responses.
+LLAMA_3_8B = ModelShape(
+    parameters=8_030_261_248,
+    layers=32,
+    hidden=4096,
+    intermediate=14336,
+    attention_width=4096,
+    kv_width=1024,
+    vocabulary=128_256,
+    tied=False,
+    adapter_width=32 * (2 * (4096 + 4096) + 2 * (4096 + 1024) + 3 * (4096 + 14336)),
+)
+PROMPT_TOKENS, RESPONSE_TOKENS, QUESTIONS, TEMPLATE_TOKENS = 250, 400, 805, 250
+H100 = hardware_table()["h100-80gb"]
 
 
 @pytest.fixture(autouse=True)
@@ -114,10 +125,10 @@ def test_the_head_says_what_is_published_and_what_is_not(path: Path):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_the_hours_and_dollars_are_those_of_the_formula(path: Path):
-    hours, questions = work_of(configs_of(path))
+    hours, dollars = work_of(configs_of(path))
     said = re.search(r"GPU-hours: (\d+) .*?Judge: (\d+) dollars", head_of(path))
     assert said is not None
-    assert (int(said[1]), int(said[2])) == (round(hours), round(questions * DOLLARS_A_QUESTION, -1))
+    assert (int(said[1]), int(said[2])) == (round(hours), round(dollars, -1))
     row = next(line for line in DOC.splitlines() if line.startswith("|") and f"{path.name})" in line and "$" in line)
     assert f"| {said[1]} | ${said[2]} |" in row
 
@@ -181,77 +192,59 @@ def test_only_what_a_cell_says_differs_from_the_main_run():
             assert {key for key in base if found[key] != base[key]} <= changed
 
 
-def test_the_formula_by_hand():
+def test_the_main_run_in_counts():
     """3,000 prompts × 5 languages × 10 responses of 400 tokens are 60 million; 16,100 questions are 4 policies'."""
     config = load(ROOT / "recipes" / "paper" / f"{BASE}.yaml")
-    hours = {name: hours_of(name, config) for name in ("sample", "score", "train", "evaluate")}
-    flops = 2 * 8.03e9
-    assert hours["sample"] == pytest.approx(60e6 * flops / (0.15 * 989e12) / 3600)
-    assert hours["score"] == pytest.approx(2 * (60e6 + 15_000 * 250) * flops / (0.4 * 989e12) / 3600)
-    assert hours["train"] == pytest.approx(15_000 * (250 + 800) * 5 * flops / (0.3 * 989e12) / 3600)
-    assert hours["evaluate"] == pytest.approx(805 * 5 * 400 * flops / (0.15 * 989e12) / 3600)
-    total, questions = work_of([config])
-    assert total == pytest.approx(2 * (hours["sample"] + hours["score"] + hours["train"]) + 4 * hours["evaluate"])
-    assert questions == 16_100
+    costs = costs_of(config)
+    assert costs["sample"].generated_tokens == 60e6
+    assert costs["score"].scored_tokens >= 2 * (60e6 + 15_000 * 250)
+    assert costs["train"].trained_tokens == 15_000 * (250 + 800)
+    assert costs["evaluate"].generated_tokens == 805 * 5 * 400
+    hours, dollars = work_of([config])
+    each = {name: cost.wall_seconds / 3600 for name, cost in costs.items()}
+    ours = each["sample"] + each["score"] + each["pair"] + each["train"]
+    assert hours == pytest.approx(2 * ours + 4 * each["evaluate"])
+    assert dollars == pytest.approx(16_100 * (1_300 * 10 + 30) / 1e6)
 
 
-def work_of(configs: Sequence[Config]) -> tuple[float, int]:
-    """(GPU-hours, questions to the judge) of all runs together, a stage that they share counted once."""
+def work_of(configs: Sequence[Config]) -> tuple[float, float]:
+    """(GPU-hours, dollars of the judge) of all runs together, a stage that they share counted once."""
     seen: set[str] = set()
-    hours, questions = 0.0, 0
+    hours, dollars = 0.0, 0.0
     for config in configs:
+        costs = costs_of(config)
+        judged = judge_cost(config, workload_of(config, inputs(config), "gpu"), price_table())
+        assert judged is not None
+        assert judged.cost is not None
+        policies = config.iterations + 1 + (config.evaluate.baseline != "reference")
         for stage, key in stages_of(config, RunDir(Path(config.run))):
             if key not in seen:
                 seen.add(key)
-                hours += hours_of(stage.path.name, config)
-                if stage.path.name == "judge":
-                    questions += QUESTIONS * len(config.evaluate.languages or config.languages)
-    return hours, questions
+                cost = costs.get(stage.path.name)
+                hours += 0.0 if cost is None else cost.wall_seconds / 3600
+                dollars += judged.cost / policies if stage.path.name == "judge" else 0.0
+    return hours, dollars
 
 
-def hours_of(stage: str, config: Config) -> float:
-    """H100-hours of one stage of one iteration."""
+def costs_of(config: Config) -> dict[str, StageCost]:
+    """What each stage takes once, on one H100."""
+    return {stage.name: stage for stage in on_hardware(config, inputs(config), H100).plan.stages}
+
+
+def inputs(config: Config) -> Inputs:
     assert config.prompts.limit is not None
-    groups = config.prompts.limit * len(config.languages)
-    foreign = config.prompts.limit * sum(language != "en" for language in config.languages)
-    responses = config.sample.n * RESPONSE_TOKENS
-    read = PROMPT_TOKENS + responses
-    match stage:
-        case "sample":
-            return _hours(groups * responses, SAMPLING)
-        case "translate":
-            both = 2 if config.method == "lidr" else 1
-            return _hours(both * foreign * responses, SAMPLING)
-        case "score":
-            return _hours(2 * groups * read, SCORING)
-        case "rate":
-            return _rating_hours(config, groups, foreign)
-        case "train":
-            share = 0.0 if config.train.replay is None else config.train.replay.share
-            pairs = groups / (1 - share)
-            return _hours(config.train.epochs * pairs * 5 * (PROMPT_TOKENS + 2 * RESPONSE_TOKENS), TRAINING)
-        case "evaluate":
-            languages = len(config.evaluate.languages or config.languages)
-            return _hours(QUESTIONS * languages * RESPONSE_TOKENS, SAMPLING)
-        case _:
-            return 0.0
-
-
-def _rating_hours(config: Config, groups: int, foreign: int) -> float:
-    n = config.sample.n
-    match config.reward.kind:
-        case "reward-model":
-            return _hours(groups * n * (PROMPT_TOKENS + RESPONSE_TOKENS), SCORING)
-        case "judge":
-            asked = groups * n * config.reward.judge.draws
-            return _hours(asked * (PROMPT_TOKENS + RESPONSE_TOKENS), SCORING) + _hours(asked * 200, SAMPLING)
-        case "translation-likelihood":
-            tokens = foreign * n * n * 2 * RESPONSE_TOKENS
-            return _hours(tokens, SCORING) * TRANSLATION_PARAMETERS / PARAMETERS
-        case kind:
-            raise AssertionError(kind)
-
-
-def _hours(tokens: float, utilisation: float) -> float:
-    """Tokens × 2 × parameters / (peak × utilisation), in hours."""
-    return tokens * 2 * PARAMETERS / (PEAK_FLOPS * utilisation) / 3600
+    answered = len(config.evaluate.languages or config.languages)
+    return Inputs(
+        shape=LLAMA_3_8B,
+        prompts=config.prompts.limit * len(config.languages),
+        languages=len(config.languages),
+        foreign_share=sum(language != "en" for language in config.languages) / len(config.languages),
+        prompt_tokens=PROMPT_TOKENS,
+        judged_tokens=PROMPT_TOKENS,
+        response_tokens=RESPONSE_TOKENS,
+        answers=QUESTIONS * answered,
+        answer_languages=answered,
+        answer_prompt_tokens=PROMPT_TOKENS,
+        answer_tokens=RESPONSE_TOKENS,
+        template_tokens=TEMPLATE_TOKENS,
+    )

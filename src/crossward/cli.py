@@ -11,12 +11,13 @@ from typer.core import TyperGroup
 
 from crossward import console
 from crossward.cli_align import align
+from crossward.cli_check import check
 from crossward.cli_diagnose import diagnose
 from crossward.cli_evaluate import evaluate
 from crossward.cli_experiment import experiment
 from crossward.cli_measure import measure
 from crossward.cli_mt_bench import mt_bench
-from crossward.cli_options import Json, Overrides, Recipe, Run
+from crossward.cli_options import Overrides, Recipe, Run
 from crossward.cli_prompts import prompts
 from crossward.cli_stages import pair, sample, score, train
 from crossward.cli_tasks import tasks
@@ -87,31 +88,8 @@ def run(
     console.out.print(f"report: {directory.report}", markup=False)
 
 
-@app.command()
-def check(recipe: Recipe, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Say what is wrong with a recipe before anything is computed.
-
-    Exit code 2 where something is.
-
-    Example: crossward check recipes/smollm2.yaml
-    """
-    from dataclasses import asdict
-
-    from crossward.config import load
-    from crossward.pipeline.check import check as check_recipe
-
-    findings = check_recipe(load(recipe, overrides or ()))
-    if as_json:
-        console.show_json([asdict(finding) for finding in findings])
-    else:
-        console.show_table(
-            str(recipe), ["", "what", "found"], [[finding.level, finding.subject, finding.text] for finding in findings]
-        )
-    if any(finding.level == "error" for finding in findings):
-        raise typer.Exit(2)
-
-
 for verb in (
+    check,
     align,
     sample,
     score,

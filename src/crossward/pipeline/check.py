@@ -1,8 +1,8 @@
 """What is wrong with a recipe, told before anything is computed."""
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +15,7 @@ from crossward.pipeline.choose import require_engine
 from crossward.pipeline.concerns_before import concerns_before
 from crossward.pipeline.judge_stage import Judging
 from crossward.pipeline.progress import Silent
-from crossward.pipeline.prompts import evaluation_prompts, training_prompts
+from crossward.pipeline.prompts import counted_prompts, evaluation_prompts, training_prompts
 from crossward.pipeline.ranking import require_ranking
 from crossward.pipeline.replay import read_replay
 from crossward.store.run_dir import RunDir
@@ -30,19 +30,58 @@ class Finding:
     text: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What was found, and the prompts that were read for it; empty where they could not be.
+
+    `counts` are by language where files were too large to be read: `prompts` are then their first ones.
+    """
+
+    findings: list[Finding]
+    prompts: Prompts
+    held_out: Prompts
+    counts: Mapping[str, int]
+
+
 def check(config: Config) -> list[Finding]:
     """Every finding about a recipe, errors last; no model weights are loaded."""
+    return look(config).findings
+
+
+def look(config: Config, *, planned: frozenset[str] = frozenset()) -> Looked:
+    """The same with what was read. `planned` names subjects that a plan has numbers for in their place: where they are
+
+    not there yet, that is a warning.
+    """
     findings: list[Finding] = []
-    prompts, held_out = _prompts(config, findings)
+    prompts, held_out, counts = _prompts(config, findings)
     _languages(config, findings)
-    _models(config, prompts, held_out, findings)
-    _engines(config, findings)
+    later = "policy" in planned and not all(
+        Path(path).is_dir() for path in (config.models.policy, config.models.reference)
+    )
+    if later:  # the hub, too, is not asked
+        for subject, path in (("policy", config.models.policy), ("reference", config.models.reference)):
+            findings.append(
+                Finding(level="warning", subject=subject, text=f"{path}: not looked at, planned by its size")
+            )
+    else:
+        _models(config, prompts, held_out, findings)
+        _engines(config, findings)
     _pairing(config, findings)
     _judge(config, held_out, findings)
     _run_folder(config, findings)
     _concerns(config, held_out, findings)
     order = {"ok": 0, "warning": 1, "error": 2}
-    return sorted(findings, key=lambda finding: order[finding.level])
+    findings = [
+        replace(each, level="warning") if each.level == "error" and each.subject in planned else each
+        for each in findings
+    ]
+    return Looked(
+        findings=sorted(findings, key=lambda finding: order[finding.level]),
+        prompts=prompts,
+        held_out=held_out,
+        counts=counts,
+    )
 
 
 def _attempt(findings: list[Finding], subject: str, look: Callable[[], str]) -> bool:
@@ -55,11 +94,17 @@ def _attempt(findings: list[Finding], subject: str, look: Callable[[], str]) -> 
     return True
 
 
-def _prompts(config: Config, findings: list[Finding]) -> tuple[Prompts, Prompts]:
+def _prompts(config: Config, findings: list[Finding]) -> tuple[Prompts, Prompts, Mapping[str, int]]:
     loaded: dict[str, list[Prompt]] = {}
     asked: dict[str, list[Prompt]] = {}
+    counts: dict[str, int] = {}
 
     def training() -> str:
+        if (large := counted_prompts(config)) is not None:
+            loaded.update(large.first)
+            counts.update(large.counts)
+            told = ", ".join(f"{language} {count}" for language, count in counts.items())
+            return f"{told}: {large.n_bytes / 1e9:.1f} GB, counted and not read but for the first of each"
         loaded.update(training_prompts(config))
         return ", ".join(f"{language} {len(group)}" for language, group in loaded.items())
 
@@ -75,7 +120,7 @@ def _prompts(config: Config, findings: list[Finding]) -> tuple[Prompts, Prompts]
 
     _attempt(findings, "prompts", training)
     _attempt(findings, "evaluation prompts", held_out)
-    return loaded, asked
+    return loaded, asked, counts
 
 
 def _languages(config: Config, findings: list[Finding]) -> None:

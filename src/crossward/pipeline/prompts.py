@@ -5,6 +5,7 @@ from dataclasses import asdict
 from crossward.config import Config
 from crossward.core.records import Prompt
 from crossward.sections import Prompts
+from crossward.store.large_prompts import CountedPrompts, count_if_large
 from crossward.store.manifest import content_hash
 from crossward.store.sources import Source, load_prompts
 
@@ -19,6 +20,13 @@ def evaluation_prompts(config: Config) -> dict[str, list[Prompt]]:
     if config.evaluate.prompts is None:
         return {}
     return _load(config.evaluate.prompts, config.evaluate.languages or config.languages)
+
+
+def counted_prompts(config: Config) -> CountedPrompts | None:
+    """How many prompts there are to sample from, where their files are too large to be read for a look."""
+    section = config.prompts
+    sources = {language: _source(section, language) for language in config.languages}
+    return count_if_large(sources, _source(section, "en"), limit=section.limit)
 
 
 def prompt_hashes(prompts: dict[str, list[Prompt]]) -> dict[str, str]:
