@@ -1,0 +1,48 @@
+"""Text of strangers (models, prompt files) made safe to look at: what could steer a terminal or a page becomes visible.
+
+Knows no terminal, no HTML and no colours; whoever shows text calls `visible` on it first.
+"""
+
+import re
+
+# ZERO WIDTH JOINER and NON-JOINER are spelling in many languages and stay.
+_STEERING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and newline
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u206a-\u206f"  # what turns the direction of writing
+    "\u2028\u2029"  # line and paragraph separators: a line must not end where no newline is
+    "\ud800-\udfff]"  # halves of a surrogate pair, which no output can encode
+)
+
+
+def visible(text: str) -> str:
+    r"""The text with every character that controls rather than says something shown by its name.
+
+    Control characters other than newline and tab become Unicode's pictures of them, or an escape where there is none;
+    characters that turn the direction of writing become escapes. Everything else stays as it is.
+
+    >>> visible("red: \x1b[31m, bell: \x07, carriage return: \r")
+    'red: ␛[31m, bell: ␇, carriage return: ␍'
+    >>> print(visible("abc\u202edef"), visible("\x9b2J"), visible("\x7f"))
+    abc\u202edef \x9b2J ␡
+    >>> visible("Grüße,\n\tनमस्ते می‌خواهم 👩‍👩‍👧") == "Grüße,\n\tनमस्ते می‌خواهم 👩‍👩‍👧"
+    True
+    """
+    return _STEERING.sub(_shown, text)
+
+
+def visible_line(text: str) -> str:
+    r"""The same on one line: newlines and tabs are shown too.
+
+    >>> visible_line("one\n\ttwo")
+    'one␊␉two'
+    """
+    return visible(text).replace("\n", "␊").replace("\t", "␉")
+
+
+def _shown(found: re.Match[str]) -> str:
+    code = ord(found.group())
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "␡"
+    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"
