@@ -30,7 +30,12 @@ ROOMS = {
         "experiment_cells",
     },
     "tinyworld": {"core", "engines", "store", "config", "pipeline", "console", "experiment_config"},
-    "console": {"engines"},
+    "console": {"core", "console_progress", "console_streams"},
+    "console_streams": set(),
+    "console_meter": set(),
+    "console_lines": {"core", "engines", "pipeline", "store", "console_meter", "console_streams"},
+    "console_live": {"core", "engines", "pipeline", "store", "console_lines", "console_meter", "console_streams"},
+    "console_progress": {"engines", "pipeline", "store", "console_lines", "console_live", "console_streams"},
     "cli": {
         "core",
         "engines",

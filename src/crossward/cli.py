@@ -27,16 +27,17 @@ class _Guarded(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         # The other verbs write their output at the end, in one step.
-        resumes = sys.argv[1:2] in (
-            ["run"],
-            ["sample"],
-            ["score"],
-            ["tasks"],
-            ["mt-bench"],
-            ["evaluate"],
-            ["align"],
-            ["experiment"],
-            ["prompts"],
+        verb = next((word for word in sys.argv[1:] if word in self.commands), "")  # options may stand before it
+        resumes = verb in (
+            "run",
+            "sample",
+            "score",
+            "tasks",
+            "mt-bench",
+            "evaluate",
+            "align",
+            "experiment",
+            "prompts",
         )
         if code := console.guarded(lambda: super(_Guarded, self).invoke(ctx), again=_command_line(), resumes=resumes):
             raise typer.Exit(code)

@@ -15,6 +15,7 @@ from crossward.core.seeds import derive_seed
 from crossward.pipeline import provenance, stages, training
 from crossward.pipeline.assemble import Engines, Model, checkpoint, rules_of, sampling_of, training_of
 from crossward.pipeline.direction import pair_by_direction
+from crossward.pipeline.experiment_plan import stages_of
 from crossward.pipeline.given import NOTHING_GIVEN, Given
 from crossward.pipeline.guard import guard_english
 from crossward.pipeline.judge_stage import english_preferences
@@ -49,11 +50,12 @@ def run(
     with run_lock(directory):
         again = provenance.stages_to_redo(directory, config, redo)
         provenance.require_same_config(directory, config, again)
-        engines = Engines(config, given)
+        engines = Engines(config, given, progress=progress)
         needed = require(engines, directory, progress)
         reference, policies = needed.reference, [needed.policy]
         prompts, held_out, judging = needed.prompts, needed.held_out, needed.judging
         provenance.claim(directory, config, again)
+        progress.plan([stage.title for stage, _ in stages_of(config, directory)])
 
         answer(directory.reference, reference, held_out, engines, progress)
         answer(directory.iteration(0), policies[0], held_out, engines, progress)

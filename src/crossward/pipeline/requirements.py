@@ -38,7 +38,7 @@ def require(engines: Engines, directory: RunDir, progress: Progress) -> Required
     reference, policy = engines.reference(), engines.policy()
     replay = read_replay(config, policy.spec, engines.tokens(policy), progress)
     engines.require_comparable(policy, reference)
-    prompts, held_out = training_prompts(config), evaluation_prompts(config)
+    prompts, held_out = training_prompts(config, progress), evaluation_prompts(config, progress)
     engines.require_room(policy, prompts, held_out)
     engines.require_sample_engine("sample")
     require_ranking(engines, policy)

@@ -61,7 +61,7 @@ def train(
 
     mixed = {} if replay is None else {"replay_share": replay.share}
     origin = {} if replay is None else {"replay": replay.sha256}
-    return run_stage(stage, {**inputs, **origin}, asdict(training) | mixed, work)
+    return run_stage(stage, {**inputs, **origin}, asdict(training) | mixed, work, progress=progress)
 
 
 def with_reference(
