@@ -30,6 +30,7 @@ __all__ = [
     "interrupt_when_terminated",
     "labelled",
     "out",
+    "show_columns",
     "show_json",
     "show_languages",
     "show_table",
@@ -44,6 +45,18 @@ def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object
         table.add_column(Text(name), justify="left" if i == 0 else "right")
     for row in rows:
         table.add_row(*(Text(_shown(value)) for value in row))  # as it is: square brackets are no markup
+    out.print(table)
+
+
+def show_columns(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Texts side by side on stdout: each column wraps its own, which begin at the left."""
+    width = out.width if out.is_terminal else 160
+    table = Table(title=Text(visible(title)), title_justify="left", width=width, show_lines=True)
+    table.add_column(Text(header[0]))
+    for name in header[1:]:
+        table.add_column(Text(name), ratio=1, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(visible(value)) for value in row))
     out.print(table)
 
 
