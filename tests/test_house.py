@@ -94,6 +94,9 @@ HEAVY = {
     "sacrebleu",
     "lm_eval",
     "matplotlib",
+    "tensorboard",
+    "trackio",
+    "wandb",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

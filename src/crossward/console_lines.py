@@ -6,6 +6,7 @@ Each class is a pipeline.progress.Progress. The stages of a run are counted here
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossward.console_meter import LanguageMeter, Meter
@@ -92,6 +93,9 @@ class Nothing:
     def stage_ended(self, title: str, done: "StageManifest", *, made: bool) -> None:
         return None
 
+    def trained(self, title: str, metrics: Path) -> None:
+        return None
+
     def say(self, line: str) -> None:
         return None
 
@@ -135,6 +139,9 @@ class Lines:
                     f"{title}: {language}: {prompts} prompts, {responses} responses, mean {mean} characters, "
                     f"{truncated} truncated, {rate} tokens/s"
                 )
+
+    def trained(self, title: str, metrics: Path) -> None:
+        return None
 
     def plan(self, titles: Sequence[str]) -> None:
         self._stages.plan(titles)
@@ -206,6 +213,9 @@ class JsonLines:
                 truncated_share=_rounded(meter.truncated_share),
                 tokens_per_second=_rounded(meter.tokens_per_second),
             )
+
+    def trained(self, title: str, metrics: Path) -> None:
+        return None
 
     def plan(self, titles: Sequence[str]) -> None:
         self._stages.plan(titles)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
@@ -62,6 +63,9 @@ class Bars:
             yield bar.languages
         if bar.meter.seconds >= SHORT_S:
             self._console.print(_by_language(bar.languages))
+
+    def trained(self, title: str, metrics: Path) -> None:
+        return None
 
     def plan(self, titles: Sequence[str]) -> None:
         self._stages.plan(titles)

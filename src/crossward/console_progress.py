@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossward.console_lines import JsonLines, LanguageMeters, Lines, Nothing
@@ -28,6 +29,9 @@ class Terminal:
 
     def sampling(self, title: str, portions: "Mapping[str, Portion]", n: int) -> AbstractContextManager[LanguageMeters]:
         return self._display.sampling(title, portions, n)
+
+    def trained(self, title: str, metrics: Path) -> None:
+        self._display.trained(title, metrics)
 
     def plan(self, titles: Sequence[str]) -> None:
         self._display.plan(titles)

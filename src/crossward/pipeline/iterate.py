@@ -27,6 +27,7 @@ from crossward.pipeline.ranking import rank
 from crossward.pipeline.replay import Replayed
 from crossward.pipeline.report.markdown import write_report
 from crossward.pipeline.requirements import require
+from crossward.pipeline.tracking import tracked
 from crossward.store.lock import run_lock
 from crossward.store.manifest import StageManifest
 from crossward.store.run_dir import IterationDir, RunDir
@@ -47,7 +48,7 @@ def run(
     engines that a program brings along, for recipes that ask for them (`reward.kind: given`).
     """
     directory = RunDir(Path(config.run), shared)
-    with run_lock(directory):
+    with run_lock(directory), tracked(config, directory, progress) as progress:
         again = provenance.stages_to_redo(directory, config, redo)
         provenance.require_same_config(directory, config, again)
         engines = Engines(config, given, progress=progress)

@@ -6,6 +6,7 @@ The console shows them; wrappers (a tracker, a record of stages) pass everything
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from crossward.engines.protocols import Advance, no_progress
@@ -56,6 +57,10 @@ class Progress(Protocol):
         """A stage is there; `made`: now, by this run, and not before or by another."""
         ...
 
+    def trained(self, title: str, metrics: Path) -> None:
+        """A training has done a step more; those before it stand in the lines of `metrics`."""
+        ...
+
     def say(self, line: str) -> None:
         """One line for the person who watches."""
         ...
@@ -95,6 +100,9 @@ class Silent:
     def stage_ended(self, title: str, done: StageManifest, *, made: bool) -> None:
         return None
 
+    def trained(self, title: str, metrics: Path) -> None:
+        return None
+
     def say(self, line: str) -> None:
         return None
 
@@ -122,6 +130,9 @@ class Relay:
 
     def stage_ended(self, title: str, done: StageManifest, *, made: bool) -> None:
         self.to.stage_ended(title, done, made=made)
+
+    def trained(self, title: str, metrics: Path) -> None:
+        self.to.trained(title, metrics)
 
     def say(self, line: str) -> None:
         self.to.say(line)
