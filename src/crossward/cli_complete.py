@@ -94,13 +94,18 @@ def _runs_below(base: Path, depth: int) -> Iterator[str]:
 
 def _run_of(context: typer.Context) -> Path | None:
     """The run that the command line names: by itself, or through a recipe and its overrides."""
-    if context.params.get("run"):
-        return Path(str(context.params["run"]))
-    for override in reversed(context.params.get("overrides") or ()):
+    known = context.params
+    # Behind an option whose value is still missing, the words are not sorted into parameters.
+    words = [str(word) for word in (known.get("run"), known.get("recipe"), *context.args) if word]
+    overrides = [*(known.get("overrides") or ()), *words[1:]]
+    for override in reversed(overrides):
         if str(override).startswith("run="):
             return Path(str(override).removeprefix("run="))
-    recipe = context.params.get("recipe")
-    named = _yaml(Path(str(recipe))).get("run") if recipe else None
+    if not words:
+        return None
+    if Path(words[0]).is_dir():
+        return Path(words[0])
+    named = _yaml(Path(words[0])).get("run")
     return Path(named) if isinstance(named, str) else None
 
 
