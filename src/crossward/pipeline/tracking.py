@@ -92,8 +92,12 @@ class Tracked(Relay):
     def close(self) -> None:
         """End the tracker's run, if one was opened."""
         tracker, self._tracker = self._tracker, None
-        if tracker is not None:
-            self._safely(tracker.close)
+        if tracker is None:
+            return
+        try:
+            tracker.close()
+        except Exception as error:
+            self._fail(error)
 
     def _log_stage(self, title: str, done: StageManifest) -> None:
         policy, _, stage = title.partition("/")
@@ -157,6 +161,10 @@ class Tracked(Relay):
         try:
             work()
         except Exception as error:  # a tracker is another's program and may raise anything
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if not self._broken:
             self._broken = True
             told = " ".join(f"{type(error).__name__}: {error}".split())
             self.to.say(f"{NAMES[self._kind]} failed and is told nothing more; the run goes on: {told}")
