@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,13 +13,15 @@ from typer.core import TyperGroup
 from crossward import console
 from crossward.cli_align import align
 from crossward.cli_check import check
+from crossward.cli_complete import run_folders, stages_of
 from crossward.cli_diagnose import diagnose
 from crossward.cli_evaluate import evaluate
 from crossward.cli_experiment import experiment
 from crossward.cli_measure import measure
 from crossward.cli_mt_bench import mt_bench
-from crossward.cli_options import Overrides, Recipe, Run
+from crossward.cli_options import Json, Overrides, Recipe
 from crossward.cli_prompts import prompts
+from crossward.cli_show import runs, show
 from crossward.cli_stages import pair, sample, score, train
 from crossward.cli_tasks import tasks
 from crossward.cli_winrate import show_paper_table, winrate
@@ -27,21 +30,46 @@ from crossward.cli_winrate import show_paper_table, winrate
 class _Guarded(TyperGroup):
     """Verbs whose errors are told by console.guarded: one sentence and an exit code."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, console_options_first(args))
+
     def invoke(self, ctx: Any) -> Any:
         # The other verbs write their output at the end, in one step.
-        resumes = sys.argv[1:2] in (
-            ["run"],
-            ["sample"],
-            ["score"],
-            ["tasks"],
-            ["mt-bench"],
-            ["evaluate"],
-            ["align"],
-            ["experiment"],
-            ["prompts"],
+        verb = next((word for word in sys.argv[1:] if word in self.commands), "")  # options may stand before it
+        resumes = verb in (
+            "run",
+            "sample",
+            "score",
+            "tasks",
+            "mt-bench",
+            "evaluate",
+            "align",
+            "experiment",
+            "prompts",
         )
         if code := console.guarded(lambda: super(_Guarded, self).invoke(ctx), again=_command_line(), resumes=resumes):
             raise typer.Exit(code)
+
+
+def console_options_first(args: list[str]) -> list[str]:
+    """--quiet and --progress are the root's, but are typed behind the verb too.
+
+    >>> console_options_first(["run", "r.yaml", "-q", "n=1", "--progress", "json", "--", "-q"])
+    ['-q', '--progress', 'json', 'run', 'r.yaml', 'n=1', '--', '-q']
+    """
+    first: list[str] = []
+    rest: list[str] = []
+    words = iter(args)
+    for word in words:
+        if word == "--":
+            rest += [word, *words]
+        elif word in ("-q", "--quiet") or word.startswith("--progress="):
+            first.append(word)
+        elif word == "--progress":
+            first += [word, *(value for value in [next(words, None)] if value is not None)]
+        else:
+            rest.append(word)
+    return first + rest
 
 
 app = typer.Typer(
@@ -53,8 +81,19 @@ app = typer.Typer(
 def root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Results and errors alone; before or behind the verb.")
+    ] = False,
+    progress: Annotated[
+        console.Mode,
+        typer.Option(
+            help="How progress is told on stderr: auto is bar on a terminal, else plain; json: an object a line.",
+            envvar="CROSSWARD_PROGRESS",
+        ),
+    ] = "auto",
 ) -> None:
     """Align a language model in many languages from its English alignment alone."""
+    console.choose("none" if quiet else progress)
     if version:
         from crossward import __version__
 
@@ -68,7 +107,11 @@ def root(
 def run(
     recipe: Recipe,
     overrides: Overrides = None,
-    redo: Annotated[list[str] | None, typer.Option(help="A stage to do again, such as iteration-1/pair.")] = None,
+    redo: Annotated[
+        list[str] | None,
+        typer.Option(help="A stage to do again, such as iteration-1/pair.", autocompletion=stages_of),
+    ] = None,
+    as_json: Json = False,
 ) -> None:
     """Run a recipe from start to end, or continue it where it stopped.
 
@@ -76,13 +119,27 @@ def run(
     """
     from crossward.config import load
     from crossward.pipeline.iterate import run as run_recipe
+    from crossward.pipeline.progress import Recorded
     from crossward.pipeline.report.write import write_report
 
     config = load(recipe, overrides or ())
-    directory = run_recipe(config, progress=console.Terminal(), redo=redo or ())
+    recorded = Recorded(console.Terminal())
+    directory = run_recipe(config, progress=recorded, redo=redo or ())
     look = write_report(directory, config)
-    if directory.evaluation.exists():
-        show_paper_table(json.loads(directory.evaluation.read_text(encoding="utf-8")))
+    rates = json.loads(directory.evaluation.read_text(encoding="utf-8")) if directory.evaluation.exists() else None
+    if as_json:
+        console.show_json(
+            {
+                "run": str(directory.root),
+                "stages": recorded.stages,
+                "report": str(directory.report),
+                "evaluation": rates,
+                "concerns": [asdict(concern) for concern in look.concerns],
+            }
+        )
+        return
+    if rates is not None:
+        show_paper_table(rates)
     for line in look.lines():
         console.err.print(line, markup=False)
     console.out.print(f"report: {directory.report}", markup=False)
@@ -103,29 +160,23 @@ for verb in (
     tasks,
     prompts,
     experiment,
+    show,
+    runs,
 ):
     app.command()(verb)
 
 
 @app.command()
-def show(
-    run: Run,
-    prompt: Annotated[str, typer.Option("--prompt", help="The prompt's id.", show_default=False)],
-    language: Annotated[str | None, typer.Option(help="Only this language.")] = None,
-) -> None:
-    """Show one prompt's life: responses, scores, and its pair or why there is none.
-
-    Example: crossward show runs/smollm2 --prompt 17 --language es
-    """
-    from crossward.pipeline.show import prompt_life
-
-    for line in prompt_life(run, prompt, language):
-        console.out.print(line, markup=False)
-
-
-@app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs; several are compared.", metavar="RUN...")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folders of runs; several are compared.",
+            metavar="RUN...",
+            show_default=False,
+            autocompletion=run_folders,
+        ),
+    ],
     output: Annotated[Path | None, typer.Option(help="The page's file; left out: report.html in the run.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -1,7 +1,6 @@
 """The verb `crossward experiment`: reads the file, hands the pipeline what a world is, shows plan, tables, failures."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -62,8 +61,8 @@ def experiment(
             directory=directory,
             jobs=jobs,
             world=world,
-            progress=console.Terminal(),
-            progress_of=Labelled if jobs > 1 else _told,
+            progress=console.Terminal(bars=jobs == 1),
+            progress_of=Labelled(console.chosen()) if jobs > 1 else _told,
         )
     except LackingError as error:
         return _refuse(error.lines)
@@ -82,19 +81,19 @@ def _refuse(lines: Sequence[str]) -> NoReturn:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Progress of one of several runs at a time: its lines, with its name before them; no bars."""
+    """Makes the progress of one of several runs at a time: its lines, with its name before them; no bars.
 
-    title: str
+    Pickled into the process that runs it, with what was chosen for this one.
+    """
 
-    def say(self, line: str) -> None:
-        console.err.print(f"[{self.title}] {line}", markup=False)
+    mode: console.Mode
 
-    @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Any]:
-        yield lambda n: None
+    def __call__(self, title: str) -> console.Progress:
+        console.choose("plain" if self.mode in ("auto", "bar") else self.mode)
+        return console.labelled(title)
 
 
-def _told(title: str) -> console.Terminal:
+def _told(title: str) -> console.Progress:
     """Progress of the one run that there is at a time."""
     terminal = console.Terminal()
     terminal.say(f"— {title} —")

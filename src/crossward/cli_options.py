@@ -5,9 +5,19 @@ from typing import Annotated, Literal
 
 import typer
 
-Recipe = Annotated[Path, typer.Argument(help="A YAML recipe, for instance recipes/smollm2.yaml.", show_default=False)]
-Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides: section.key=value.", show_default=False)]
-Run = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
+from crossward.cli_complete import override_keys, recipes, run_folders
+
+Recipe = Annotated[
+    Path,
+    typer.Argument(
+        help="A YAML recipe, for instance recipes/smollm2.yaml.", show_default=False, autocompletion=recipes
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Overrides: section.key=value.", show_default=False, autocompletion=override_keys),
+]
+Run = Annotated[Path, typer.Argument(help="A run directory.", show_default=False, autocompletion=run_folders)]
 Input = Annotated[Path, typer.Option("--input", help="File to read.", show_default=False)]
 Output = Annotated[Path, typer.Option("--output", help="File to write.", show_default=False)]
 Policy = Annotated[str, typer.Option(help="The aligned model: a folder or a hub name.", show_default=False)]

@@ -66,8 +66,14 @@ def sample(
     from crossward.pipeline.standalone import read_prompts
 
     spec = ModelSpec(path=policy or "", dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    progress = console.Terminal()
     prompts = read_prompts(
-        input, language=language, english=english, id_field=id_field, instruction_field=instruction_field
+        input,
+        language=language,
+        english=english,
+        id_field=id_field,
+        instruction_field=instruction_field,
+        progress=progress,
     )
     summary = sample_file(
         prompts,
@@ -79,7 +85,7 @@ def sample(
         ),
         sampling=Sampling(n=n, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed),
         batch_rows=batch_rows,
-        progress=console.Terminal(),
+        progress=progress,
     )
     console.show_languages(summary, json=json, title=f"responses in {output}")
 

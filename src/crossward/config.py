@@ -23,6 +23,7 @@ from crossward.sections import (
     Sample,
     Score,
     Section,
+    Tracking,
     Train,
 )
 from crossward.yaml_keys import load_yaml, put, read_yaml, sentences
@@ -54,6 +55,7 @@ class Config(Section):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     runtime: Runtime = Runtime()
+    tracking: Tracking = Tracking()
 
     @field_validator("languages")
     @classmethod

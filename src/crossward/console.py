@@ -1,4 +1,4 @@
-"""The terminal: results to stdout, talk to stderr, exceptions to one sentence and an exit code.
+"""The terminal: results to stdout, exceptions to one sentence and an exit code; progress is in console_progress.py.
 
 Exit codes: 0 done, 2 the user can mend it (one sentence), 1 our fault (traceback).
 """
@@ -8,75 +8,34 @@ import json
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from crossward.engines.protocols import Advance
+from crossward.console_progress import Progress, Terminal, labelled
+from crossward.console_streams import Mode, choose, chosen, err, out
+from crossward.core.plain_text import visible
 
-# A file or a pipe has no width: tables there must not be squeezed into 80 columns.
-out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 160)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
-
-
-class Terminal:
-    """Progress for people: bars on a terminal, a plain line every ten seconds elsewhere."""
-
-    def say(self, line: str) -> None:
-        err.print(line, markup=False)
-
-    @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Advance]:
-        with _bar(title, total) if err.is_terminal else _lines(title, total) as advance:
-            yield advance
-
-
-@contextmanager
-def _bar(title: str, total: int) -> Iterator[Advance]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bars(*columns, console=err) as bars:
-        task = bars.add_task(title, total=total, rate="")
-        started, done = time.monotonic(), 0
-
-        def advance(n: int) -> None:
-            nonlocal done
-            done += n
-            bars.update(task, advance=n, rate=f"{done / (time.monotonic() - started + 1e-9):.1f}/s")
-
-        yield advance
-
-
-@contextmanager
-def _lines(title: str, total: int) -> Iterator[Advance]:
-    started = told = time.monotonic()
-    done = 0
-
-    def advance(n: int) -> None:
-        nonlocal done, told
-        done += n
-        now = time.monotonic()
-        if now - told >= 10 and 0 < done < total:
-            told = now
-            rate = done / (now - started)
-            err.print(f"{title}: {done}/{total}, {rate:.1f}/s, about {(total - done) / rate:.0f} s left", markup=False)
-
-    yield advance
-    err.print(f"{title}: {total} in {time.monotonic() - started:.1f} s", markup=False)
+__all__ = [
+    "Mode",
+    "Progress",
+    "Terminal",
+    "choose",
+    "chosen",
+    "err",
+    "guarded",
+    "interrupt_when_terminated",
+    "labelled",
+    "out",
+    "show_columns",
+    "show_json",
+    "show_languages",
+    "show_table",
+    "tell",
+]
 
 
 def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -86,6 +45,18 @@ def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object
         table.add_column(Text(name), justify="left" if i == 0 else "right")
     for row in rows:
         table.add_row(*(Text(_shown(value)) for value in row))  # as it is: square brackets are no markup
+    out.print(table)
+
+
+def show_columns(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Texts side by side on stdout: each column wraps its own, which begin at the left."""
+    width = out.width if out.is_terminal else 160
+    table = Table(title=Text(visible(title)), title_justify="left", width=width, show_lines=True)
+    table.add_column(Text(header[0]))
+    for name in header[1:]:
+        table.add_column(Text(name), ratio=1, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(visible(value)) for value in row))
     out.print(table)
 
 
@@ -115,7 +86,7 @@ def _shown(value: object) -> str:
         case dict():
             return ", ".join(f"{key} {count}" for key, count in value.items()) or "none"
         case _:
-            return str(value)
+            return visible(str(value))
 
 
 def guarded(command: Callable[[], object], *, again: str, resumes: bool) -> int:
@@ -157,5 +128,13 @@ def interrupt_when_terminated() -> None:
 def _tell(sentence: str, error: BaseException | None = None) -> int:
     if error is not None and os.environ.get("CROSSWARD_TRACEBACK"):
         err.print_exception()
-    err.print(f"crossward: {sentence}", markup=False)
+    tell(sentence)
     return 2
+
+
+def tell(sentence: str) -> None:
+    """An error in a sentence, on stderr; a JSON object where progress is."""
+    if chosen() == "json":
+        err.file.write(json.dumps({"event": "error", "text": sentence}, ensure_ascii=False) + "\n")
+        return
+    err.print(f"crossward: {visible(sentence)}", markup=False)

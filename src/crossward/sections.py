@@ -263,3 +263,17 @@ class Runtime(Section):
     score_tokens: Positive | None = None
     threads: Positive | None = None
     vllm: Vllm = Vllm()
+
+
+class Tracking(Section):
+    """Who is told of training steps and finished stages; no key here changes what is computed.
+
+    `name` defaults to the run folder's, `folder` to one within the run (trackio: to trackio's own). `mode` is of
+    wandb: offline writes files, which `wandb sync` uploads.
+    """
+
+    tracker: Literal["none", "trackio", "tensorboard", "wandb"] = "none"
+    project: Annotated[str, Field(min_length=1)] = "crossward"
+    name: str | None = None
+    folder: str | None = None
+    mode: Literal["offline", "online"] = "offline"

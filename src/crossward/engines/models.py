@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 from transformers.utils import logging
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from crossward.engines.protocols import Dtype, ModelSpec
+from crossward.engines.protocols import Advance, Dtype, ModelSpec, no_progress
 
 DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -141,20 +141,40 @@ def rotary_switch(config: PretrainedConfig) -> int | None:
     return min(switches, default=None)
 
 
-def model_fingerprint(spec: ModelSpec) -> str:
-    """sha256 over names and contents of a local folder's files (a LoRA's base included); path@revision for the hub."""
-    folder = Path(spec.path)
-    if not folder.is_dir():
+def model_fingerprint(spec: ModelSpec, *, advance: Advance = no_progress) -> str:
+    """sha256 over names and contents of a local folder's files (a LoRA's base included); path@revision for the hub.
+
+    `advance` counts bytes.
+    """
+    if not Path(spec.path).is_dir():
         return f"{spec.path}@{spec.revision or 'main'}"
     total = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.is_file() and file.suffix in _FINGERPRINTED and file.name not in _NOT_FINGERPRINTED:
-            with file.open("rb") as stream:
-                content = hashlib.file_digest(stream, "sha256").hexdigest()
-            total.update(f"{file.name} {content}\n".encode())
+    for file in _fingerprinted(spec):
+        content = hashlib.sha256()
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                content.update(block)
+                advance(len(block))
+        total.update(f"{file.name} {content.hexdigest()}\n".encode())
     if _is_adapter(spec):
-        total.update(f"base {model_fingerprint(base_spec(spec))}\n".encode())
+        total.update(f"base {model_fingerprint(base_spec(spec), advance=advance)}\n".encode())
     return total.hexdigest()
+
+
+def fingerprint_size(spec: ModelSpec) -> int:
+    """How many bytes `model_fingerprint` reads."""
+    if not Path(spec.path).is_dir():
+        return 0
+    own = sum(file.stat().st_size for file in _fingerprinted(spec))
+    return own + (fingerprint_size(base_spec(spec)) if _is_adapter(spec) else 0)
+
+
+def _fingerprinted(spec: ModelSpec) -> list[Path]:
+    return sorted(
+        file
+        for file in Path(spec.path).iterdir()
+        if file.is_file() and file.suffix in _FINGERPRINTED and file.name not in _NOT_FINGERPRINTED
+    )
 
 
 def tokens_in_memory(model: PreTrainedModel) -> int:

@@ -11,7 +11,7 @@ from crossward.core.pairing import PairingRules
 from crossward.core.records import Prompt
 from crossward.core.spending import Budget
 from crossward.engines.endpoint import Endpoint, require_endpoint
-from crossward.engines.models import base_spec, max_positions, model_fingerprint, read_config, settle
+from crossward.engines.models import base_spec, fingerprint_size, max_positions, model_fingerprint, read_config, settle
 from crossward.engines.protocols import (
     LanguageIdentifier,
     Lora,
@@ -27,7 +27,8 @@ from crossward.engines.tokens import ChatTokens, compare_tokens, load_tokens
 from crossward.pipeline.choose import endpoint_sampler, local_sampler, local_scorer, require_engine, resolved
 from crossward.pipeline.given import NOTHING_GIVEN, Given
 from crossward.pipeline.judges import JudgeSettings, read_template
-from crossward.pipeline.progress import Progress
+from crossward.pipeline.progress import SILENT, Progress, in_megabytes
+from crossward.pipeline.streams import counted
 from crossward.reward_sections import RatingJudge, TranslatorSection
 from crossward.sections import Decoding, Judge
 
@@ -61,6 +62,7 @@ class Engines:
     config: Config
     given: Given = NOTHING_GIVEN
     known: Known = field(default_factory=Known)
+    progress: Progress = SILENT
 
     def __post_init__(self) -> None:
         settle(threads=self.config.runtime.threads)
@@ -70,7 +72,10 @@ class Engines:
         spec = self.model_spec(path, revision)
         if fingerprint is None:
             name, found = (path, revision), self.known.fingerprints
-            fingerprint = found[name] = found[name] if name in found else model_fingerprint(spec)
+            if name not in found:
+                with in_megabytes(self.progress, f"hashing {path}", fingerprint_size(spec)) as advance:
+                    found[name] = model_fingerprint(spec, advance=advance)
+            fingerprint = found[name]
         return Model(spec=spec, fingerprint=fingerprint)
 
     def model_spec(self, path: str, revision: str | None = None) -> ModelSpec:
@@ -139,7 +144,8 @@ class Engines:
             ("sample", [*sampled, *judged], self.config.sample.max_new_tokens),
             ("evaluate", asked, self.config.evaluate.max_new_tokens),
         ):
-            longest = max((self._length(policy, text) for text in texts), default=0)
+            with self.progress.task(f"longest prompt of {key}: prompts", len(texts)) as advance:
+                longest = max((self._length(policy, text) for text in counted(texts, advance)), default=0)
             if texts and positions is not None and longest + new > positions:
                 raise ValueError(
                     f"the longest prompt of {key}, as sampled or judged, has {longest} tokens and {key}.max_new_tokens "
@@ -174,19 +180,16 @@ class Engines:
             engine = self.sample_engine(stage)["engine"]
             note = "" if section.engine == engine else ", chosen by auto"
             return require_engine(engine, self.config.runtime.device) + note
-        endpoint = self._endpoint()
+        endpoint = Endpoint(**section.openai.model_dump())
         return f"openai: {endpoint.model} at {require_endpoint(endpoint)}"
-
-    def _endpoint(self) -> Endpoint:
-        assert self.config.sample.openai is not None
-        return Endpoint(**self.config.sample.openai.model_dump())
 
     def sampler(
         self, model: Model, stage: Literal["sample", "evaluate"], *, answers: Path | None = None, progress: Progress
     ) -> Sampler:
         """The sampler of a stage; `answers`: where a server's are kept until the stage has them."""
-        if self.config.sample.openai is not None and stage == "sample":
-            return endpoint_sampler(self._endpoint(), model.spec, answers=answers, progress=progress)
+        server = self.config.sample.openai
+        if server is not None and stage == "sample":
+            return endpoint_sampler(Endpoint(**server.model_dump()), model.spec, answers=answers, progress=progress)
         engine, rows = self.sample_engine(stage)["engine"], self.config.runtime.sample_rows
         if engine == "given":
             return self.given.require_sampler()()

@@ -45,7 +45,7 @@ def pair_by_direction(
         "translate": to_english.digest,
         "translate-from-english": from_english.digest,
     }
-    return run_stage(here.stage("pair"), inputs, {"method": "lidr"}, work)
+    return run_stage(here.stage("pair"), inputs, {"method": "lidr"}, work, progress=progress)
 
 
 def pairs_by_direction(

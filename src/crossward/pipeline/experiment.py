@@ -26,7 +26,8 @@ from crossward.pipeline.experiment_requirements import LackingError, Lookout
 from crossward.pipeline.experiment_results import Result, results_of
 from crossward.pipeline.experiment_tables import Made, as_csv, tables_of
 from crossward.pipeline.given import NOTHING_GIVEN, Given
-from crossward.pipeline.progress import Progress
+from crossward.pipeline.progress import SILENT, Progress
+from crossward.pipeline.streams import counted
 from crossward.pipeline.workers import Failure, do_all
 from crossward.store.experiment_dir import ExperimentDir
 from crossward.store.files import write_bytes, write_text
@@ -160,7 +161,7 @@ def run_experiment(
         for run in begun
     ]
     do("run", pieces)
-    return write_results(experiment, runs, directory, failures)
+    return write_results(experiment, runs, directory, failures, progress=progress)
 
 
 def lacking(
@@ -189,11 +190,17 @@ def _unfinished(experiment: Experiment, part: Sequence[CellRun], directory: Expe
 
 
 def write_results(
-    experiment: Experiment, runs: Sequence[CellRun], directory: ExperimentDir, failures: list[tuple[str, Failure]]
+    experiment: Experiment,
+    runs: Sequence[CellRun],
+    directory: ExperimentDir,
+    failures: list[tuple[str, Failure]],
+    *,
+    progress: Progress = SILENT,
 ) -> Outcome:
     """Tables, figures and all numbers of the runs that are finished, in results/; the same runs give the same bytes."""
     metrics = experiment.measure.metrics
-    found = {run.title: _measured(run, metrics, directory) for run in runs}
+    with progress.task("results: runs", len(runs)) as advance:
+        found = {run.title: _measured(run, metrics, directory) for run in counted(runs, advance)}
     there = [(run, measured) for run in runs if (measured := found[run.title]) is not None]
     missing = [title for title, measured in found.items() if measured is None]
     told = f"Missing, not finished: {'; '.join(missing)}." if missing else ""
@@ -207,8 +214,9 @@ def write_results(
             _write(directory, f"{table.name}.{ending}", text)
     cells = list({run.cell.name: run.cell for run in runs}.values())
     figures = figures_of(experiment.figures, results, cells=cells, metrics=metrics, missing=told)
-    for figure in figures:
-        _draw(directory, figure)
+    with progress.task("figures", len(figures)) as advance:
+        for figure in counted(figures, advance):
+            _draw(directory, figure)
     return Outcome(tables=tables, figures=[figure.name for figure in figures], failures=failures, missing=missing)
 
 
@@ -269,8 +277,10 @@ def _told_all(
         if failure is not None:
             failures.append((piece.title, failure))
             failed.add(piece.seed)
+        advance(1)
 
-    do_all(pieces, _do, jobs=jobs, ended=ended)
+    with progress.task(f"{title}s", len(pieces)) as advance:
+        do_all(pieces, _do, jobs=jobs, ended=ended)
     return failed
 
 

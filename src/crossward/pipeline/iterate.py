@@ -15,6 +15,7 @@ from crossward.core.seeds import derive_seed
 from crossward.pipeline import provenance, stages, training
 from crossward.pipeline.assemble import Engines, Model, checkpoint, rules_of, sampling_of, training_of
 from crossward.pipeline.direction import pair_by_direction
+from crossward.pipeline.experiment_plan import stages_of
 from crossward.pipeline.given import NOTHING_GIVEN, Given
 from crossward.pipeline.guard import guard_english
 from crossward.pipeline.judge_stage import english_preferences
@@ -25,6 +26,7 @@ from crossward.pipeline.prompts import prompt_hashes
 from crossward.pipeline.ranking import rank
 from crossward.pipeline.replay import Replayed
 from crossward.pipeline.requirements import require
+from crossward.pipeline.tracking import tracked
 from crossward.store.lock import run_lock
 from crossward.store.manifest import StageManifest
 from crossward.store.run_dir import IterationDir, RunDir
@@ -45,14 +47,15 @@ def run(
     engines that a program brings along, for recipes that ask for them (`reward.kind: given`).
     """
     directory = RunDir(Path(config.run), shared)
-    with run_lock(directory):
+    with run_lock(directory), tracked(config, directory, progress) as progress:
         again = provenance.stages_to_redo(directory, config, redo)
         provenance.require_same_config(directory, config, again)
-        engines = Engines(config, given)
+        engines = Engines(config, given, progress=progress)
         needed = require(engines, directory, progress)
         reference, policies = needed.reference, [needed.policy]
         prompts, held_out, judging = needed.prompts, needed.held_out, needed.judging
         provenance.claim(directory, config, again)
+        progress.plan([stage.title for stage, _ in stages_of(config, directory)])
 
         answer(directory.reference, reference, held_out, engines, progress)
         answer(directory.iteration(0), policies[0], held_out, engines, progress)

@@ -166,7 +166,9 @@ def judge(
         "order": settings.order,
         "seed": settings.seed,
     }
-    return run_stage(stage, {"answers": answered.digest, **hashes}, asked, work, anew=again is not None)
+    return run_stage(
+        stage, {"answers": answered.digest, **hashes}, asked, work, anew=again is not None, progress=progress
+    )
 
 
 def _nulls_again(

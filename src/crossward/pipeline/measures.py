@@ -21,8 +21,8 @@ from crossward.core.answer_measures import (
 from crossward.core.language import Identification
 from crossward.core.records import Prompt, SampledPrompt
 from crossward.engines.chrf import chrf
-from crossward.engines.protocols import LanguageIdentifier
-from crossward.pipeline.streams import windows
+from crossward.engines.protocols import Advance, LanguageIdentifier, no_progress
+from crossward.pipeline.streams import counted, windows
 from crossward.store.measures_file import write_measures
 from crossward.store.reference_answers import ReferenceAnswers, read_reference_answers
 from crossward.store.run_dir import StageDir
@@ -105,12 +105,14 @@ def write_stage_measures(
     answers: Mapping[str, Iterable[SampledPrompt]],
     identifier: LanguageIdentifier | None,
     references: Mapping[str, ReferenceAnswers],
+    *,
+    advance: Advance = no_progress,
 ) -> tuple[list[Path], dict[str, dict[str, Any]]]:
     """Measure the answers of every language: one file each, always written anew, and the counts for the manifest."""
     files: list[Path] = []
     counts: dict[str, dict[str, Any]] = {}
     for language, groups in answers.items():
-        rows = list(measure_answers(groups, identifier, references.get(language)))
+        rows = list(counted(measure_answers(groups, identifier, references.get(language)), advance))
         files.append(stage.measures_file(language))
         write_measures(files[-1], rows)
         counts[language] = answer_counts(rows)

@@ -4,22 +4,24 @@ from dataclasses import asdict
 
 from crossward.config import Config
 from crossward.core.records import Prompt
+from crossward.pipeline.progress import SILENT, Progress
 from crossward.sections import Prompts
 from crossward.store.large_prompts import CountedPrompts, count_if_large
 from crossward.store.manifest import content_hash
 from crossward.store.sources import Source, load_prompts
 
 
-def training_prompts(config: Config) -> dict[str, list[Prompt]]:
+def training_prompts(config: Config, progress: Progress = SILENT) -> dict[str, list[Prompt]]:
     """The prompts to sample from, by language."""
-    return _load(config.prompts, config.languages)
+    return _load(config.prompts, config.languages, "reading prompts: rows", progress)
 
 
-def evaluation_prompts(config: Config) -> dict[str, list[Prompt]]:
+def evaluation_prompts(config: Config, progress: Progress = SILENT) -> dict[str, list[Prompt]]:
     """The held-out prompts to answer, by language; empty where the recipe names none."""
     if config.evaluate.prompts is None:
         return {}
-    return _load(config.evaluate.prompts, config.evaluate.languages or config.languages)
+    languages = config.evaluate.languages or config.languages
+    return _load(config.evaluate.prompts, languages, "reading held-out prompts: rows", progress)
 
 
 def counted_prompts(config: Config) -> CountedPrompts | None:
@@ -37,7 +39,7 @@ def prompt_hashes(prompts: dict[str, list[Prompt]]) -> dict[str, str]:
     }
 
 
-def _load(section: Prompts, languages: tuple[str, ...]) -> dict[str, list[Prompt]]:
+def _load(section: Prompts, languages: tuple[str, ...], title: str, progress: Progress) -> dict[str, list[Prompt]]:
     sources = {language: _source(section, language) for language in languages}
     for language, source in sources.items():
         if language != "en" and source == _source(section, "en"):
@@ -45,12 +47,14 @@ def _load(section: Prompts, languages: tuple[str, ...]) -> dict[str, list[Prompt
                 f"prompts in {language!r} and in English would both be read from {source.path}: "
                 "write {language} where the path names the language, or name the English file in `english`"
             )
-    return load_prompts(
-        sources,
-        english=_source(section, "en"),
-        limit=section.limit,
-        allow_missing=section.allow_missing,
-    )
+    with progress.task(title, None) as advance:
+        return load_prompts(
+            sources,
+            english=_source(section, "en"),
+            limit=section.limit,
+            allow_missing=section.allow_missing,
+            advance=advance,
+        )
 
 
 def _source(section: Prompts, language: str) -> Source:

@@ -69,6 +69,7 @@ def rank(
         [view.folder for view in views],
         settings={"views": list(reward.views)},
         inputs={name: view.manifest.digest for name, view in zip(reward.views, views, strict=True)},
+        progress=progress,
     )
     return RankedStage(folder=folder, manifest=manifest)
 

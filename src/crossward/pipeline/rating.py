@@ -26,7 +26,7 @@ from crossward.store.shard_reasons import read_reasons, write_reasons
 
 
 def rate_together(
-    stage: StageDir, views: Sequence[StageDir], *, settings: Mapping[str, Any], inputs: Inputs
+    stage: StageDir, views: Sequence[StageDir], *, settings: Mapping[str, Any], inputs: Inputs, progress: Progress
 ) -> StageManifest:
     """The ensemble of several score stages of the same responses (core/ensembles.py)."""
 
@@ -42,7 +42,7 @@ def rate_together(
             tables.write_rated(files[-1], map(ensemble, groups))
         return files, {"languages": _counts(stage)}
 
-    return run_stage(stage, inputs, settings, work)
+    return run_stage(stage, inputs, settings, work, progress=progress)
 
 
 def rate(
@@ -71,7 +71,7 @@ def rate(
         if missing:
             english = _english_answers(sampled)
             total = sum(tables.count_responses(path) for _, _, path in missing)
-            with closing(open_rater()) as rater, progress.task(f"{stage.title}: ratings", total) as advance:
+            with progress.task(f"{stage.title}: ratings", total) as advance, closing(open_rater()) as rater:
                 for language, index, shard in missing:
                     translations = None if translated is None else stream_translated(translated, sampled, shard)
                     groups = _rated(shard, source, view, steering, translations, english, rater, count_tokens, advance)
@@ -85,7 +85,7 @@ def rate(
         files = [stage.shard(*found[:2]) for found in shards]
         return files, {"languages": _counts(stage), **told}
 
-    return run_stage(stage, inputs, {"source": source, "view": view, **settings}, work)
+    return run_stage(stage, inputs, {"source": source, "view": view, **settings}, work, progress=progress)
 
 
 def _with_reasons(groups: Iterator[RatedPrompt], rater: Rater, path: Path) -> Iterator[RatedPrompt]:

@@ -6,7 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from crossward.config import Config
 from crossward.core.records import Prompt
+from crossward.engines.trackers import require_tracker
 from crossward.pipeline.assemble import Engines, Model
 from crossward.pipeline.choose import require_chat_model
 from crossward.pipeline.judge_stage import Judging
@@ -35,10 +37,11 @@ class Required:
 def require(engines: Engines, directory: RunDir, progress: Progress) -> Required:
     """Everything that a recipe names, read; raises ValueError for what would fail later. No weights are loaded."""
     config = engines.config
+    require_tracking(config)
     reference, policy = engines.reference(), engines.policy()
     replay = read_replay(config, policy.spec, engines.tokens(policy), progress)
     engines.require_comparable(policy, reference)
-    prompts, held_out = training_prompts(config), evaluation_prompts(config)
+    prompts, held_out = training_prompts(config, progress), evaluation_prompts(config, progress)
     engines.require_room(policy, prompts, held_out)
     engines.require_sample_engine("sample")
     require_ranking(engines, policy)
@@ -47,6 +50,12 @@ def require(engines: Engines, directory: RunDir, progress: Progress) -> Required
     return Required(
         reference=reference, policy=policy, replay=replay, prompts=prompts, held_out=held_out, judging=judging
     )
+
+
+def require_tracking(config: Config) -> None:
+    """Raise ValueError where the library of the recipe's tracker is not installed."""
+    if config.tracking.tracker != "none":
+        require_tracker(config.tracking.tracker)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +83,7 @@ def parts_of(engines: Engines) -> list[Part]:
         return (name, *(tree[section] for section in sections))
 
     parts = [
+        Part(by=("tracking", config.tracking.tracker), look=lambda: require_tracking(config)),
         Part(by=by("policy", *own), sources=(models.policy,), look=lambda: engines.tokens(engines.policy())),
         Part(by=by("reference", *own), sources=(models.reference,), look=lambda: engines.tokens(engines.reference())),
         Part(

@@ -15,14 +15,14 @@ from crossward import __version__
 from crossward.core.language import language_name
 from crossward.core.records import Prompt, SampledPrompt, ScoredPrompt, View
 from crossward.engines.endpoint import Endpoint
-from crossward.engines.models import model_fingerprint, settle
-from crossward.engines.protocols import ModelSpec, Sampler, Sampling, Scorer
+from crossward.engines.models import fingerprint_size, model_fingerprint, settle
+from crossward.engines.protocols import ModelSpec, Sampler, Sampling, Scorer, no_progress
 from crossward.engines.tokens import ChatTokens, load_tokens
 from crossward.pipeline.choose import endpoint_sampler, local_sampler, local_scorer
 from crossward.pipeline.comparable import comparable_tokens
-from crossward.pipeline.counts import SampledTally, ScoredTally
+from crossward.pipeline.counts import SampledTally, ScoredTally, sampled_counts
 from crossward.pipeline.noise import measure_noise, noise_sample
-from crossward.pipeline.progress import Progress
+from crossward.pipeline.progress import Portion, Progress, in_megabytes
 from crossward.pipeline.prompts import prompt_hashes
 from crossward.pipeline.streams import ENDPOINT_WINDOW, SAMPLE_WINDOW, WINDOW, score_windows, told_work, windows
 from crossward.store import edges
@@ -63,7 +63,7 @@ def sample_file(
 
     origin = {
         "prompts": prompt_hashes({language: list(group) for language, group in prompts.items()}),
-        "policy": None if policy is None else _identity(policy),
+        "policy": None if policy is None else _identity(policy, progress),
         "endpoint": None if endpoint is None else [endpoint.base_url, endpoint.model],
         "engine": engine,
         "sampling": asdict(sampling),
@@ -78,12 +78,15 @@ def sample_file(
             tallies[group.prompt.language].add(group)
         left = asked[journal.done :]
         if left:
-            with closing(opened()) as sampler, progress.task("responses", len(left) * sampling.n) as advance:
+            portions = {language: _portion(group, left) for language, group in sorted(prompts.items())}
+            with progress.sampling(str(output), portions, sampling.n) as shown, closing(opened()) as sampler:
                 for chunk in windows(left, window):
-                    groups = sampler.sample(chunk, sampling, advance=advance)
+                    groups = sampler.sample(chunk, sampling, advance=shown.of(chunk[0].language))
                     journal.append(map(edges.group_row, groups))
                     for group in groups:
                         tallies[group.prompt.language].add(group)
+                    for language in {prompt.language for prompt in chunk}:
+                        shown.note(language, sampled_counts(g for g in groups if g.prompt.language == language))
         journal.publish()
         if answers is not None:
             answers.unlink(missing_ok=True)
@@ -111,14 +114,17 @@ def score_file(
     """
     settle()
     with edges.groups_in(input) as groups:
-        n_groups, n_sampled = _counted(groups)
+        with in_megabytes(progress, f"reading {input}", groups.size) as advance:
+            groups.watch(advance)
+            n_groups, n_sampled = _counted(groups)
+        groups.watch(no_progress)
         if view == "crosslingual":
             _require_names(input, groups.languages)
         tokens = comparable_tokens(policy, reference)
         origin = {
             "input": groups.sha256(),
-            "policy": _identity(policy),
-            "reference": _identity(reference),
+            "policy": _identity(policy, progress),
+            "reference": _identity(reference, progress),
             "view": view,
             "compatibility": compatibility,
             "engine": engine,
@@ -216,9 +222,17 @@ def _say_where(journal: Journal, total: int, progress: Progress) -> None:
         progress.say(f"continuing: {journal.done} of {total} groups are in {journal.path}")
 
 
-def _identity(spec: ModelSpec) -> list[str | bool | None]:
+def _identity(spec: ModelSpec, progress: Progress) -> list[str | bool | None]:
     """A model's content and how it is loaded."""
-    return [model_fingerprint(spec), spec.dtype, spec.device, spec.trust_remote_code]
+    with in_megabytes(progress, f"hashing {spec.path}", fingerprint_size(spec)) as advance:
+        fingerprint = model_fingerprint(spec, advance=advance)
+    return [fingerprint, spec.dtype, spec.device, spec.trust_remote_code]
+
+
+def _portion(prompts: Sequence[Prompt], left: Sequence[Prompt]) -> Portion:
+    """Of the prompts of one language, those that are not left were answered before."""
+    still = sum(prompt.language == prompts[0].language for prompt in left) if prompts else 0
+    return Portion(prompts=len(prompts), before=len(prompts) - still)
 
 
 def _version(verb: str, window: int) -> dict[str, Any]:

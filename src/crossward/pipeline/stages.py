@@ -25,13 +25,14 @@ from crossward.pipeline.counts import PairTally, sampled_counts, scored_counts
 from crossward.pipeline.measures import reference_hashes, write_stage_measures
 from crossward.pipeline.noise import OpenScorer, Values, measure_noise
 from crossward.pipeline.outputs import write_outputs
-from crossward.pipeline.progress import Progress
+from crossward.pipeline.progress import Portion, Progress
 from crossward.pipeline.run_stage import Inputs, Made, run_stage
 from crossward.pipeline.stage_files import stream_ranked, stream_sampled, stream_scored, stream_translated
-from crossward.pipeline.streams import score_windows, survey, told_work
+from crossward.pipeline.streams import counted, score_windows, survey, told_work
 from crossward.pipeline.token_terms import Pieces, write_terms
 from crossward.store import tables
 from crossward.store.manifest import StageManifest
+from crossward.store.parquet_files import count_rows
 from crossward.store.reference_answers import ReferenceAnswers
 from crossward.store.run_dir import StageDir
 
@@ -55,7 +56,7 @@ def sample(
         files = _write_samples(stage, prompts, open_sampler, sampling, shard_size, progress)
         return files, {"languages": {language: sampled_counts(stream_sampled(stage, language)) for language in prompts}}
 
-    return run_stage(stage, inputs, asdict(sampling) | {"shard_size": shard_size, **settings}, work)
+    return run_stage(stage, inputs, asdict(sampling) | {"shard_size": shard_size, **settings}, work, progress=progress)
 
 
 def score(
@@ -105,9 +106,9 @@ def score(
         shards = {stage.shard(language, index): path for language, index, path in sampled.shards()}
         missing = {path: source for path, source in shards.items() if not path.exists()}
         if missing:
-            policy, reference = opened()
             total = sum(tables.count_responses(source) for source in missing.values())
             with progress.task(f"{stage.title}: log-probabilities", 2 * total) as advance:
+                policy, reference = opened()
                 for path, source in missing.items():
                     scored = score_windows(
                         tables.stream_sampled(source),
@@ -148,7 +149,7 @@ def score(
     # A view without a steering line is not made anew when the line changes.
     made = {"view": view} | ({"steering": asdict(steering)} if view == "crosslingual" else {})
     made |= {} if penalty is None else {"penalty": asdict(penalty)}
-    return run_stage(stage, inputs, {**made, "noise_sample": noise_sample, **settings}, work)
+    return run_stage(stage, inputs, {**made, "noise_sample": noise_sample, **settings}, work, progress=progress)
 
 
 def pair(
@@ -172,20 +173,23 @@ def pair(
         counts: dict[str, Any] = {}
         files: list[Path] = []
         languages = ranked.languages()
-        with progress.task(f"{stage.title}: languages", len(languages)) as advance:
+        n_groups = sum(count_rows(path) for _, _, path in ranked.shards())
+        # Every group is read twice: for the α of its language, and for its pair.
+        with progress.task(f"{stage.title}: groups", 2 * n_groups) as advance:
             for language in languages:
-                found = survey(stream_ranked(ranked, language), with_margin(rules, margins, language), identifier)
+                groups = counted(stream_ranked(ranked, language), advance)
+                found = survey(groups, with_margin(rules, margins, language), identifier)
                 control = found.control()
                 tally = PairTally()
-                outcomes = found.outcomes(stream_ranked(ranked, language), control.alpha if control else 0.0)
+                groups = counted(stream_ranked(ranked, language), advance)
+                outcomes = found.outcomes(groups, control.alpha if control else 0.0)
                 files.append(stage.language_file(language))
                 tables.write_outcomes(files[-1], map(tally.counted, outcomes))
                 counts[language] = tally.counts(found, control)
-                advance(1)
         return files, {"languages": counts}
 
     applied = {} if margins is None else {"min_margin": dict(margins)}
-    return run_stage(stage, inputs, asdict(rules) | applied | dict(settings), work)
+    return run_stage(stage, inputs, asdict(rules) | applied | dict(settings), work, progress=progress)
 
 
 def with_margin(rules: PairingRules, margins: Mapping[str, float] | None, language: str) -> PairingRules:
@@ -218,12 +222,16 @@ def evaluate(
     def work() -> Made:
         files = _write_samples(stage, prompts, open_sampler, sampling, shard_size, progress)
         answers = {language: stream_sampled(stage, language) for language in prompts}
-        measured, counts = write_stage_measures(stage, answers, open_identifier(), references or {})
+        asked = sampling.n * sum(map(len, prompts.values()))
+        with progress.task(f"{stage.title}: measuring answers", asked) as advance:
+            measured, counts = write_stage_measures(
+                stage, answers, open_identifier(), references or {}, advance=advance
+            )
         outputs = write_outputs(stage, {language: stream_sampled(stage, language) for language in prompts})
         return files + measured + outputs, {"languages": counts}
 
     inputs = {**inputs, **reference_hashes(references or {})}
-    return run_stage(stage, inputs, asdict(sampling) | {"shard_size": shard_size, **settings}, work)
+    return run_stage(stage, inputs, asdict(sampling) | {"shard_size": shard_size, **settings}, work, progress=progress)
 
 
 def _write_samples(
@@ -236,16 +244,22 @@ def _write_samples(
 ) -> list[Path]:
     """Sample and write the shards that are missing; returns the paths of all."""
     shards = {
-        stage.shard(language, index): chunk
+        stage.shard(language, index): (language, chunk)
         for language, group in sorted(prompts.items())
         for index, chunk in enumerate(_chunks(group, shard_size))
     }
-    missing = {path: chunk for path, chunk in shards.items() if not path.exists()}
+    missing = {path: found for path, found in shards.items() if not path.exists()}
     if missing:
-        total = sum(len(chunk) for chunk in missing.values()) * sampling.n
-        with closing(open_sampler()) as sampler, progress.task(f"{stage.title}: responses", total) as advance:
-            for path, chunk in missing.items():
-                tables.write_sampled(path, sampler.sample(chunk, sampling, advance=advance))
+        left = {language: sum(len(c) for code, c in missing.values() if code == language) for language in prompts}
+        portions = {
+            language: Portion(prompts=len(group), before=len(group) - left[language])
+            for language, group in sorted(prompts.items())
+        }
+        with progress.sampling(stage.title, portions, sampling.n) as shown, closing(open_sampler()) as sampler:
+            for path, (language, chunk) in missing.items():
+                groups = sampler.sample(chunk, sampling, advance=shown.of(language))
+                tables.write_sampled(path, groups)
+                shown.note(language, sampled_counts(groups))
     stage.answers.unlink(missing_ok=True)
     return list(shards)
 

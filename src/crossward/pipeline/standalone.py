@@ -12,9 +12,9 @@ from typing import Any, cast
 from crossward.core.language import language_name
 from crossward.core.pairing import PairingRules, Survey
 from crossward.core.records import PreferencePair, Prompt
-from crossward.engines.protocols import Advance, Judged, LanguageIdentifier, ModelSpec, Training, no_progress
+from crossward.engines.protocols import Judged, LanguageIdentifier, ModelSpec, Training, no_progress
 from crossward.pipeline.counts import PairTally
-from crossward.pipeline.progress import Progress
+from crossward.pipeline.progress import MEGABYTE, SILENT, Progress, megabytes
 from crossward.pipeline.stages import with_margin
 from crossward.pipeline.streams import identified
 from crossward.pipeline.training import counting_left_out, with_reference
@@ -23,12 +23,17 @@ from crossward.store.noise_file import read_margins
 from crossward.store.sources import Source, load_prompts, read_rows
 
 Summary = dict[str, Any]
-MEGABYTE = 1_000_000
 QUIET_MEGABYTES = 50  # paired in a few seconds
 
 
 def read_prompts(
-    input: Path, *, language: str | None, english: Path | None, id_field: str, instruction_field: str
+    input: Path,
+    *,
+    language: str | None,
+    english: Path | None,
+    id_field: str,
+    instruction_field: str,
+    progress: Progress = SILENT,
 ) -> dict[str, list[Prompt]]:
     """Prompts of one language, named by `language` or else by the rows' own "language" field, with English twins.
 
@@ -43,14 +48,16 @@ def read_prompts(
     code = named.pop()
     language_name(code)
     if code == "en":
-        return load_prompts({"en": source})
+        with progress.task(f"reading {input}: rows", None) as advance:
+            return load_prompts({"en": source}, advance=advance)
     if english is not None:
         twins = Source(path=str(english), id_field=id_field, instruction_field=instruction_field)
     elif all("english_instruction" in row for row in rows):
         twins = Source(path=str(input), id_field=id_field, instruction_field="english_instruction")
     else:
         raise ValueError(f"{input}: prompts in {code!r} need their English twins: name their file with --english")
-    return load_prompts({code: source}, english=twins, allow_missing=True)
+    with progress.task(f"reading {input}: rows", None) as advance:
+        return load_prompts({code: source}, english=twins, allow_missing=True, advance=advance)
 
 
 def margins_for(min_margin: str, input: Path) -> tuple[float, dict[str, float] | None]:
@@ -105,20 +112,6 @@ def pair_file(
 
         pair_rows.write_pairs(output, pairs())
     return summaries
-
-
-def megabytes(advance: Advance) -> Advance:
-    """Counts bytes, advances by whole megabytes."""
-    told = done = 0
-
-    def count(n: int) -> None:
-        nonlocal told, done
-        done += n
-        if done // MEGABYTE > told:
-            advance(done // MEGABYTE - told)
-            told = done // MEGABYTE
-
-    return count
 
 
 def train_file(

@@ -32,6 +32,13 @@ def windows(items: Iterable[Item], size: int = WINDOW) -> Iterator[list[Item]]:
         yield window
 
 
+def counted(items: Iterable[Item], advance: Advance) -> Iterator[Item]:
+    """The items, counted as they pass."""
+    for item in items:
+        yield item
+        advance(1)
+
+
 def score_windows(
     groups: Iterable[SampledPrompt],
     view: View,

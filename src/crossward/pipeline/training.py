@@ -51,8 +51,13 @@ def train(
             with closing(open_reference()) as reference:
                 ready = with_reference(judged, reference, progress, title=f"{stage.title}: ")
             with progress.task(f"{stage.title}: optimiser steps", training.steps(len(ready))) as advance:
+
+                def stepped(n: int) -> None:
+                    advance(n)
+                    progress.trained(stage.title, stage.metrics)
+
                 result = open_trainer().train(
-                    ready, training, output=stage.checkpoint, metrics=stage.metrics, advance=advance
+                    ready, training, output=stage.checkpoint, metrics=stage.metrics, advance=stepped
                 )
             result = counting_left_out(result, len(judged) - len(ready)) | {"replayed": len(offline)}
         else:
@@ -61,7 +66,7 @@ def train(
 
     mixed = {} if replay is None else {"replay_share": replay.share}
     origin = {} if replay is None else {"replay": replay.sha256}
-    return run_stage(stage, {**inputs, **origin}, asdict(training) | mixed, work)
+    return run_stage(stage, {**inputs, **origin}, asdict(training) | mixed, work, progress=progress)
 
 
 def with_reference(

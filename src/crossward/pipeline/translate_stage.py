@@ -59,9 +59,9 @@ def translate(
             twins = {group.prompt.id: group.responses for group in english} if from_english else None
             identifier = open_identifier() if checks else None
             with (
+                progress.task(f"{stage.title}: texts", total) as advance,
                 KeyedLines(stage.answers) as kept,
                 open_translator(kept) as translator,
-                progress.task(f"{stage.title}: texts", total) as advance,
             ):
                 asked = partial(
                     translate_texts,
@@ -83,7 +83,7 @@ def translate(
         return [stage.shard(*found[:2]) for found in shards], {"languages": counts}
 
     made = {"from_english": from_english, "attempts": attempts, "checks": checks, **settings}
-    return run_stage(stage, inputs, made, work)
+    return run_stage(stage, inputs, made, work, progress=progress)
 
 
 def _translate_shard(

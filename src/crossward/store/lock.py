@@ -37,3 +37,23 @@ def run_lock(run: RunDir) -> Iterator[None]:
         finally:
             handle.truncate(0)
             fcntl.flock(handle, fcntl.LOCK_UN)
+
+
+def holder_of(run: RunDir) -> str | None:
+    """The process that drives a run now, as it named itself; None where there is none.
+
+    A run that ended well leaves an empty file and one that was killed leaves its number, so only the latter's lock is
+    tried: whoever begins at that instant is not kept out by the question, but for the moment that it takes.
+    """
+    try:
+        with run.lock.open("r", encoding="utf-8", errors="replace") as handle:
+            if not (holder := handle.read(64).strip()):
+                return None
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return holder
+            fcntl.flock(handle, fcntl.LOCK_UN)
+    except OSError:
+        return None
+    return None

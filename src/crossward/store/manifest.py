@@ -7,7 +7,7 @@ say what changed. Knows hashes and names, not what the shards hold.
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from crossward.store.files import is_temporary, write_bytes
 from crossward.store.parquet_files import count_rows
 from crossward.store.run_dir import StageDir
 
+CountBytes = Callable[[int], None]
 _ABSENT = "absent"
 
 
@@ -70,6 +71,7 @@ def finish(
     counts: Mapping[str, Any],
     files: Iterable[Path],
     seconds: float,
+    advance: CountBytes | None = None,
 ) -> StageManifest:
     """Close a stage that `begin` opened: hash the files that it made, then write stage.json."""
     origin = _origin(stage_dir, inputs, settings)
@@ -77,7 +79,7 @@ def finish(
     shards = {
         stage_dir.relative(path): {
             "rows": count_rows(path) if path.suffix == ".parquet" else None,
-            "sha256": file_sha256(path),
+            "sha256": file_sha256(path, advance),
         }
         for path in sorted(files)
     }
@@ -86,7 +88,13 @@ def finish(
     return manifest
 
 
-def completed(stage_dir: StageDir, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> StageManifest | None:
+def completed(
+    stage_dir: StageDir,
+    inputs: Mapping[str, str],
+    settings: Mapping[str, Any],
+    *,
+    advance: CountBytes | None = None,
+) -> StageManifest | None:
     """The manifest when the stage is done with these inputs and settings and all it lists is there, else None.
 
     A manifest that lists a missing shard is void and removed: the shard made anew answers to the next manifest.
@@ -98,7 +106,7 @@ def completed(stage_dir: StageDir, inputs: Mapping[str, str], settings: Mapping[
     missing = False
     for name, shard in manifest.shards.items():
         path = stage_dir.path / name
-        whole = path.is_file() and file_sha256(path) == shard["sha256"]
+        whole = path.is_file() and file_sha256(path, advance) == shard["sha256"]
         if name.startswith("checkpoint/") and not whole:
             raise ValueError(
                 f"checkpoint file {path} is missing or damaged (its sha256 is not the one in stage.json): "
@@ -155,10 +163,22 @@ def redo(stage_dir: StageDir) -> None:
     stage_dir.inputs.unlink(missing_ok=True)
 
 
-def file_sha256(path: Path) -> str:
-    """Hex sha256 of a file's bytes."""
+def file_sha256(path: Path, advance: CountBytes | None = None) -> str:
+    """Hex sha256 of a file's bytes; `advance` counts them as they are read."""
     with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+        if advance is None:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+        found = hashlib.sha256()
+        while block := handle.read(1 << 22):
+            found.update(block)
+            advance(len(block))
+        return found.hexdigest()
+
+
+def size_of(stage_dir: StageDir, manifest: StageManifest) -> int:
+    """Bytes of the files that a manifest lists, as far as they are there."""
+    sizes = (stage_dir.path / name for name in manifest.shards)
+    return sum(path.stat().st_size for path in sizes if path.is_file())
 
 
 def content_hash(value: Any) -> str:

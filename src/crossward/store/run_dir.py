@@ -190,6 +190,11 @@ class RunDir:
         return self.root / "evaluation.json"
 
     @property
+    def tracking(self) -> Path:
+        """What a tracker was told of the run."""
+        return self.root / "tracking.json"
+
+    @property
     def lock(self) -> Path:
         return self.root / ".lock"
 

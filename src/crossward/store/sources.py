@@ -5,7 +5,7 @@ first n. Every mistake is a ValueError with file and line. Knows nothing of what
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from crossward.core.language import NAMES
 from crossward.core.records import Prompt
 from crossward.store.rows import Source, located_rows
 
+CountRows = Callable[[int], None]
 __all__ = ["LoadedPrompts", "Source", "load_counted", "load_prompts", "read_rows"]
 
 
@@ -43,6 +44,7 @@ def load_prompts(
     instruction_field: str = "instruction",
     limit: int | None = None,
     allow_missing: bool = False,
+    advance: CountRows | None = None,
 ) -> dict[str, list[Prompt]]:
     """The prompts of each language with their English twins; see `load_counted`, which also counts missing ids."""
     return load_counted(
@@ -52,6 +54,7 @@ def load_prompts(
         instruction_field=instruction_field,
         limit=limit,
         allow_missing=allow_missing,
+        advance=advance,
     ).prompts
 
 
@@ -63,23 +66,25 @@ def load_counted(
     instruction_field: str = "instruction",
     limit: int | None = None,
     allow_missing: bool = False,
+    advance: CountRows | None = None,
 ) -> LoadedPrompts:
     """The prompts of each language, restricted to the first `limit` ids of the English source.
 
     `english` holds the twins; it may be left out where `sources` has "en". A source's own field names come before
-    `id_field` and `instruction_field`. `allow_missing` lets a language lack ids, and counts them.
+    `id_field` and `instruction_field`. `allow_missing` lets a language lack ids, and counts them; `advance` counts
+    the rows that are read.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be 1 or more prompts, got {limit}")
     twins_source = _english_source(sources, english)
     # One file may hold both texts of a row; its "language" then tells of the other one.
     beside = any(source.path == twins_source.path for language, source in sources.items() if language != "en")
-    twins = _entries(twins_source, None if beside else "en", id_field, instruction_field)
+    twins = _entries(twins_source, None if beside else "en", id_field, instruction_field, advance)
     wanted = list(twins)[:limit]
     prompts: dict[str, list[Prompt]] = {}
     n_missing: dict[str, int] = {}
     for language, source in sources.items():
-        own = twins if language == "en" else _entries(source, language, id_field, instruction_field)
+        own = twins if language == "en" else _entries(source, language, id_field, instruction_field, advance)
         _require_twins(source, own, twins, twins_source)
         missing = [id for id in wanted if id not in own]
         if missing and not (allow_missing and len(missing) < len(wanted)):
@@ -114,11 +119,15 @@ def _english_source(sources: Mapping[str, Source], english: Source | None) -> So
     return found
 
 
-def _entries(source: Source, language: str | None, id_field: str, instruction_field: str) -> dict[str, _Entry]:
+def _entries(
+    source: Source, language: str | None, id_field: str, instruction_field: str, advance: CountRows | None
+) -> dict[str, _Entry]:
     """One checked entry per id, in the source's order; rows that name another `language` are refused."""
     id_field, instruction_field = source.id_field or id_field, source.instruction_field or instruction_field
     entries: dict[str, _Entry] = {}
     for where, row in located_rows(source):
+        if advance is not None:
+            advance(1)
         if language is not None:
             _require_language(source, where, row, language)
         id = _id(source, where, row, id_field)
