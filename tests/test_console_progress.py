@@ -162,7 +162,7 @@ def test_bars_show_the_stage_and_every_language_and_are_gone_after():
     assert "8/8" in drawn
     for text in ("language", "3/3", "25.0%", "0:00:00 left"):
         assert text in drawn
-    assert shown_by(bars, terminal).strip() == "stage 2 of 3 · 0:00:00 since the start"
+    assert shown_by(bars, terminal).strip() == "stage 2 of 3 · iteration-1/sample · 0:00:00 since the start"
     with pytest.raises(KeyError), bars.task("broken", 3):
         raise KeyError
     bars.stage_ended(TITLES[1], DONE, made=True)

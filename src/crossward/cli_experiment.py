@@ -75,7 +75,7 @@ def experiment(
 def _refuse(lines: Sequence[str]) -> NoReturn:
     """Say what is lacking, a line each; the exit code of what the user can mend."""
     for line in lines:
-        console.err.print(f"crossward: {line}", markup=False)
+        console.tell(line)
     raise typer.Exit(2)
 
 
@@ -184,4 +184,4 @@ def _show(outcome: Any, directory: Any, *, json: bool) -> None:
     for title, failure in outcome.failures:
         if failure.kind == 1 and failure.traceback:
             console.err.print(failure.traceback, markup=False)
-        console.err.print(f"crossward: {title}: {failure.sentence}", markup=False)
+        console.tell(f"{title}: {failure.sentence}")

@@ -40,9 +40,9 @@ __all__ = [
 
 def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table on stdout, first column to the left, the others to the right."""
-    table = Table(title=Text(title), title_justify="left")
+    table = Table(title=Text(visible(title)), title_justify="left")
     for i, name in enumerate(header):
-        table.add_column(Text(name), justify="left" if i == 0 else "right")
+        table.add_column(Text(visible(name)), justify="left" if i == 0 else "right")
     for row in rows:
         table.add_row(*(Text(_shown(value)) for value in row))  # as it is: square brackets are no markup
     out.print(table)

@@ -103,8 +103,11 @@ class Bars:
         """What is seen at this moment; called by the thread that redraws."""
         active = list(self._active)
         parts: list[RenderableType] = []
-        if self._stages.current is not None and (place := self._stages.place(self._stages.current)):
-            parts.append(Text(f"{place} · {clock_time(self._run.seconds)} since the start", style="dim"))
+        stage = self._stages.current
+        if stage is not None and (place := self._stages.place(stage)):
+            # A bar that belongs to the stage mostly names it.
+            name = "" if any(bar.title.startswith(stage) for bar in active) else f" · {visible_line(stage)}"
+            parts.append(Text(f"{place}{name} · {clock_time(self._run.seconds)} since the start", style="dim"))
         if active:
             parts.append(_grid(active))
         parts += [_by_language(bar.languages) for bar in active if bar.languages is not None]

@@ -95,7 +95,7 @@ class _Wandb:
     """Offline unless asked: a folder `offline-run-*` for each time a run was continued, all with one id."""
 
     def __init__(self, run: TrackedRun) -> None:
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]
 
         assert run.folder is not None
         run.folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +133,7 @@ class _Trackio:
         if run.folder is not None:
             os.environ["TRACKIO_DIR"] = str(run.folder)  # read when the library is imported
         os.environ.setdefault("TRACKIO_SHOW_HINT", "0")
-        import trackio
+        import trackio  # pyright: ignore[reportMissingImports]
 
         with redirect_stdout(sys.stderr):  # it greets on stdout, which is for results
             self._run = trackio.init(
@@ -153,7 +153,7 @@ class _Trackio:
         return None  # a thread of its own writes
 
     def close(self) -> None:
-        import trackio
+        import trackio  # pyright: ignore[reportMissingImports]
 
         with redirect_stdout(sys.stderr):
             trackio.finish()

@@ -72,7 +72,8 @@ def parallel_prompts(
     """
     files = ParallelFiles(output=output)
     _require_languages(languages)
-    prompts = load_prompts({"en": source}, limit=limit)["en"]
+    with progress.task("reading prompts: rows", None) as advance:
+        prompts = load_prompts({"en": source}, limit=limit, advance=advance)["en"]
     more = _other_fields(source, len(prompts)) if keep_fields else [{} for _ in prompts]
     _require_apart(source, files, languages, complete)
     texts = list(dict.fromkeys(prompt.instruction for prompt in prompts))

@@ -24,7 +24,15 @@ from crossward.pipeline.counts import SampledTally, ScoredTally, sampled_counts
 from crossward.pipeline.noise import measure_noise, noise_sample
 from crossward.pipeline.progress import Portion, Progress, in_megabytes
 from crossward.pipeline.prompts import prompt_hashes
-from crossward.pipeline.streams import ENDPOINT_WINDOW, SAMPLE_WINDOW, WINDOW, score_windows, told_work, windows
+from crossward.pipeline.streams import (
+    ENDPOINT_WINDOW,
+    SAMPLE_WINDOW,
+    WINDOW,
+    counted,
+    score_windows,
+    told_work,
+    windows,
+)
 from crossward.store import edges
 from crossward.store.answers import answers_file
 from crossward.store.journal import Journal
@@ -148,7 +156,9 @@ def score_file(
                 tallies[scored.prompt.language].add(scored)
             scorers: list[Scorer] = []
             if journal.done < n_groups or noise:
-                scorers = [models.enter_context(closing(opened(spec))) for spec in (policy, reference)]
+                with progress.task("opening both models", 2) as advance:
+                    specs = counted((policy, reference), advance)
+                    scorers = [models.enter_context(closing(opened(spec))) for spec in specs]
             if journal.done < n_groups:
                 total = 2 * (n_sampled.total() - sum(tally.n_responses for tally in tallies.values()))
                 left = islice(groups, journal.done, None)

@@ -46,7 +46,8 @@ class Tracked(Relay):
 
     def __init__(self, config: Config, directory: RunDir, to: Progress, kind: Kind) -> None:
         super().__init__(to)
-        self._config, self._directory, self._kind = config, directory, kind
+        self._config, self._directory = config, directory
+        self._kind: Kind = kind
         section = config.tracking
         self._name = section.name or run_name(directory.root)
         self._key = f"{kind}/{section.project}/{self._name}/{section.folder or ''}"
