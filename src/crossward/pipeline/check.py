@@ -18,6 +18,7 @@ from crossward.pipeline.progress import Silent
 from crossward.pipeline.prompts import counted_prompts, evaluation_prompts, training_prompts
 from crossward.pipeline.ranking import require_ranking
 from crossward.pipeline.replay import read_replay
+from crossward.pipeline.requirements import require_tracking
 from crossward.store.run_dir import RunDir
 
 
@@ -172,7 +173,14 @@ def _engines(config: Config, findings: list[Finding]) -> None:
     engines = Engines(config)
     for stage in ("sample", "evaluate"):
         _attempt(findings, f"engine of {stage}", lambda stage=stage: engines.require_sample_engine(stage))
+    if config.tracking.tracker != "none":
+        _attempt(findings, "tracker", lambda: _tracker(config))
     _attempt(findings, "engine of score", lambda: require_engine(config.score.engine, config.runtime.device))
+
+
+def _tracker(config: Config) -> str:
+    require_tracking(config)
+    return f"{config.tracking.tracker}, project {config.tracking.project}"
 
 
 def _pairing(config: Config, findings: list[Finding]) -> None:

@@ -71,6 +71,8 @@ def workload_of(config: Config, inputs: Inputs, kind: Literal["cpu", "gpu"]) -> 
     engine = section.engine
     if engine == "auto":
         engine = "vllm" if kind == "gpu" else inputs.local_engine
+    if engine == "openai" or engine == "given":  # what a server or a program's own engine takes is not ours to know
+        engine = "server"
     vllm = config.runtime.vllm
     drawing = Drawing(
         prompts=inputs.prompts,
@@ -83,7 +85,7 @@ def workload_of(config: Config, inputs: Inputs, kind: Literal["cpu", "gpu"]) -> 
     return Workload(
         shape=inputs.shape,
         value_bytes=BYTES[config.models.dtype],
-        engine="server" if engine == "openai" else engine,
+        engine=engine,
         drawing=drawing,
         judged_tokens=inputs.judged_tokens,
         rating=_rating(config),
