@@ -17,9 +17,10 @@ from crossward.console import Terminal
 from crossward.core.pairing import PairingRules, published_rules
 from crossward.core.records import PreferencePair, SampledPrompt, ScoredPrompt
 from crossward.engines.published_scorer import PublishedScorer
-from crossward.pipeline.assemble import Engines, rules_of
+from crossward.pipeline.assemble import Engines
 from crossward.pipeline.stage_files import read_scored
 from crossward.pipeline.streams import pair_language, score_groups
+from crossward.pipeline.unpack import rules_of
 from crossward.store.run_dir import RunDir
 
 Texts = dict[str, tuple[str, str] | None]  # prompt id -> chosen and rejected, or None where there is no pair

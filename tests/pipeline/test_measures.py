@@ -12,12 +12,13 @@ from crossward.core.language import Identification
 from crossward.core.records import Prompt, Response, SampledPrompt
 from crossward.engines.chrf import chrf
 from crossward.engines.lingua_identifier import LinguaIdentifier
-from crossward.pipeline.assemble import Engines, sampling_of
+from crossward.pipeline.assemble import Engines
 from crossward.pipeline.iterate import run
 from crossward.pipeline.measures import answer_counts, measure_answers, read_references
 from crossward.pipeline.progress import Silent
 from crossward.pipeline.prompts import evaluation_prompts
 from crossward.pipeline.stages import evaluate
+from crossward.pipeline.unpack import sampling_of
 from crossward.store import files, manifest, tables
 from crossward.store.manifest import StageManifest
 from crossward.store.measures_file import read_measures

@@ -13,7 +13,7 @@ from crossward.config import Config
 from crossward.core.records import Prompt
 from crossward.core.seeds import derive_seed
 from crossward.pipeline import provenance, stages, training
-from crossward.pipeline.assemble import Engines, Model, checkpoint, rules_of, sampling_of, training_of
+from crossward.pipeline.assemble import Engines, Model, checkpoint
 from crossward.pipeline.direction import pair_by_direction
 from crossward.pipeline.experiment_plan import stages_of
 from crossward.pipeline.given import NOTHING_GIVEN, Given
@@ -27,6 +27,7 @@ from crossward.pipeline.ranking import rank
 from crossward.pipeline.replay import Replayed
 from crossward.pipeline.requirements import require
 from crossward.pipeline.tracking import tracked
+from crossward.pipeline.unpack import rules_of, sampling_of, training_of
 from crossward.store.lock import run_lock
 from crossward.store.manifest import StageManifest
 from crossward.store.run_dir import IterationDir, RunDir

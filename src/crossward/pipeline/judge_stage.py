@@ -15,7 +15,6 @@ from crossward.config import Config
 from crossward.core.judging import Comparison
 from crossward.core.verdicts import Verdict
 from crossward.core.winrates import WinRates
-from crossward.pipeline.assemble import judge_settings
 from crossward.pipeline.evaluate import (
     LengthControl,
     compared,
@@ -30,6 +29,7 @@ from crossward.pipeline.outputs import first_answer
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.run_stage import run_stage
 from crossward.pipeline.stage_files import stream_sampled
+from crossward.pipeline.unpack import judge_settings
 from crossward.pipeline.winrates import as_summary, published_data, rates_of
 from crossward.store.files import write_text
 from crossward.store.manifest import StageManifest, content_hash, read, redo

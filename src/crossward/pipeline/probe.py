@@ -22,10 +22,11 @@ from crossward.core.records import Prompt, SampledPrompt, ScoredPrompt, View
 from crossward.core.workload import Workload
 from crossward.engines.machine import product_tflops, read_gb_s, this_machine
 from crossward.engines.protocols import Sampler, Sampling, Scorer, TrainingPair
-from crossward.pipeline.assemble import Engines, Prompts, sampling_of, training_of
+from crossward.pipeline.assemble import Engines, Prompts
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.ranking import steering_of
 from crossward.pipeline.streams import score_groups
+from crossward.pipeline.unpack import sampling_of, training_of
 
 BUDGET_S = 100.0  # of all three kinds of work together, opening apart
 SHORT_S = 2.0  # what takes less is done again, up to ROUNDS times, and averaged

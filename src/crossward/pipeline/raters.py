@@ -13,11 +13,12 @@ from crossward.engines.models import base_spec, max_positions, model_fingerprint
 from crossward.engines.protocols import ModelSpec, Rater, Sampler
 from crossward.engines.seq2seq_tokens import require_seq2seq
 from crossward.engines.tokens import load_tokens
-from crossward.pipeline.assemble import Engines, Model, server_of
+from crossward.pipeline.assemble import Engines, Model
 from crossward.pipeline.choose import endpoint_sampler, local_sampler, require_chat_model, resolved
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.recipe_translator import into_english
 from crossward.pipeline.translators import read_translation_template, require_no_words
+from crossward.pipeline.unpack import server_of
 from crossward.store.manifest import content_hash
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from crossward.engines.models import model_fingerprint
 from crossward.engines.protocols import KeptRows, ModelSpec, Translator
-from crossward.pipeline.assemble import Engines, Model, server_of
+from crossward.pipeline.assemble import Engines, Model
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.translators import TranslatorSettings, opened_translator, read_translation_template
+from crossward.pipeline.unpack import server_of
 
 
 def recipe_translator(
