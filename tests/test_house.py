@@ -43,6 +43,7 @@ ROOMS = {
         "cli_diagnose",
         "cli_evaluate",
         "cli_experiment",
+        "cli_export",
         "cli_measure",
         "cli_mt_bench",
         "cli_prompts",
@@ -63,6 +64,7 @@ ROOMS = {
         "console",
         "cli_options",
     },
+    "cli_export": {"pipeline", "console", "cli_options"},
     "cli_winrate": {"core", "pipeline", "console", "cli_options"},
     "cli_mt_bench": {"engines", "pipeline", "console", "cli_options"},
     "cli_prompts": {"engines", "pipeline", "store", "console", "cli_options"},
@@ -85,6 +87,7 @@ HEAVY = {
     "sacrebleu",
     "lm_eval",
     "matplotlib",
+    "huggingface_hub",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

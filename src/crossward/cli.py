@@ -13,6 +13,7 @@ from crossward.cli_align import align
 from crossward.cli_diagnose import diagnose
 from crossward.cli_evaluate import evaluate
 from crossward.cli_experiment import experiment
+from crossward.cli_export import export, push
 from crossward.cli_measure import measure
 from crossward.cli_mt_bench import mt_bench
 from crossward.cli_options import Json, Overrides, Recipe, Run
@@ -119,6 +120,8 @@ for verb in (
     tasks,
     prompts,
     experiment,
+    export,
+    push,
 ):
     app.command()(verb)
 
