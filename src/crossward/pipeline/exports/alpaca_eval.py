@@ -4,6 +4,7 @@ The verdicts stand in the file in which alpaca_eval keeps what a judge has said,
 """
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from crossward.pipeline.exports.rows import Written, shown_path
 from crossward.pipeline.judges import read_template
 from crossward.store.annotation_file import Annotation, read_annotation_rows
 from crossward.store.files import write_text
-from crossward.store.run_dir import RunDir
+from crossward.store.run_dir import RunDir, safe_name
 from crossward.store.verdict_file import write_annotations
 
 ANNOTATOR = "annotator"
@@ -28,7 +29,7 @@ NO_VERDICT = -1  # alpaca_eval's mark for a question that was asked and not answ
 def write_alpaca_eval(
     folder: Path, source: Path, *, languages: Sequence[str], output: Path
 ) -> tuple[Written, dict[str, Tally]]:
-    """<language>/outputs.json and reference.json, annotator/; returns counts by language too."""
+    """<language>/outputs/<model>.json and reference.json, annotator/; returns counts by language too."""
     run = ExportedRun.at(source) if (source / "config.yaml").exists() else None
     rows = [row for path in _annotation_files(source, run) for row in read_annotation_rows(path)]
     rows = [row for row in rows if not languages or row.language in languages]
@@ -43,7 +44,8 @@ def write_alpaca_eval(
     for language in found:
         _write_language(folder / language, [row for row in rows if row.language == language], tallies[language])
     _write_annotator(folder / ANNOTATOR, rows, judges[0], _template(run))
-    commands = tuple(_command(output, language) for language in found)
+    models = dict.fromkeys((row.language, _file_name(row.generator_2)) for row in rows)
+    commands = tuple(_command(output, language, name) for language, name in models)
     return Written(commands=commands, notes=_notes(found, rows)), tallies
 
 
@@ -82,10 +84,18 @@ def _write_language(folder: Path, rows: Sequence[Annotation], tally: Tally) -> N
             )
         tally.n_pairs += 1
         tally.skipped.update(["null"] if row.preference is None else [])
-    answers = [_answer(row, row.output_2, row.generator_2) for row in rows]
-    base = [_answer(row, row.output_1, row.generator_1) for row in reference.values()]
-    for name, content in (("outputs.json", answers), ("reference.json", base)):
-        write_text(folder / name, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    _write_answers(folder / "reference.json", [_answer(row, row.output_1, row.generator_1) for row in reference.values()])
+    for model in dict.fromkeys(row.generator_2 for row in rows):
+        answers = [_answer(row, row.output_2, model) for row in rows if row.generator_2 == model]
+        _write_answers(folder / "outputs" / _file_name(model), answers)
+
+
+def _write_answers(path: Path, answers: Sequence[dict[str, str]]) -> None:
+    write_text(path, json.dumps(answers, ensure_ascii=False, indent=1) + "\n")
+
+
+def _file_name(model: str) -> str:
+    return safe_name(model.replace("/", "_")) + ".json"
 
 
 def _answer(row: Annotation, output: str, generator: str) -> dict[str, str]:
@@ -141,13 +151,15 @@ def _template(run: ExportedRun | None) -> PairTemplate:
     return read_template(None if section is None or section.template is None else Path(section.template))
 
 
-def _command(output: Path, language: str) -> str:
-    here = output.resolve().as_posix()
-    return (
-        f"alpaca_eval make_leaderboard --leaderboard_path {shown_path(output, f'{language}/leaderboard.csv')} "
-        f"--annotators_config {here}/{ANNOTATOR} --all_model_outputs {shown_path(output, f'{language}/outputs.json')} "
-        f"--reference_outputs {shown_path(output, f'{language}/reference.json')} --output_path None"
-    )
+def _command(output: Path, language: str, name: str) -> str:
+    """alpaca_eval's own command for one model; the leaderboard grows from model to model."""
+    words = [
+        *("alpaca_eval", "--model_outputs", shown_path(output, f"{language}/outputs/{name}")),
+        *("--reference_outputs", shown_path(output, f"{language}/reference.json")),
+        *("--annotators_config", (output.resolve() / ANNOTATOR).as_posix()),
+        *("--precomputed_leaderboard", shown_path(output, f"{language}/leaderboard.csv"), "--output_path", "None"),
+    ]
+    return shlex.join(words)
 
 
 def _notes(languages: Sequence[str], rows: Sequence[Annotation]) -> tuple[str, ...]:

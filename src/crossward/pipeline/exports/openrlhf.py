@@ -13,6 +13,7 @@ from crossward.store.files import write_text
 from crossward.store.json_lines import write_json_lines
 
 SCRIPT = "train.sh"
+_SCHEDULERS = {"constant": "constant_with_warmup"}  # what transformers calls them
 
 
 def write_openrlhf(
@@ -38,10 +39,11 @@ def script(run: ExportedRun, iteration: int, output: Path) -> str:
         *("--model.nll_loss_coef", str(train.nll_weight)),
         *("--adam.lr", str(train.learning_rate), "--adam.weight_decay", str(train.weight_decay)),
         *("--adam.betas", "0.9", "0.999"),
-        *("--lr_scheduler", train.scheduler, "--lr_warmup_ratio", str(train.warmup_ratio)),
+        *("--lr_scheduler", _SCHEDULERS.get(train.scheduler, train.scheduler), "--lr_warmup_ratio", str(train.warmup_ratio)),
         *("--max_norm", str(train.max_grad_norm)),
         *("--train.max_epochs", str(max(1, round(train.epochs)))),
         *("--train.batch_size", str(train.batch_size), "--train.micro_batch_size", str(train.micro_batch_size)),
+        *("--train.seed", str(run.config.seed % 2**32)),
         *("--ckpt.output_dir", shown_path(output, "checkpoint")),
         *_data(output),
         *("--data.max_len", str(train.max_length)),
