@@ -42,15 +42,23 @@ main()
 """
 
 
+def hardness(i: int) -> float:
+    """The difficulty of an instruction, -1 to 1."""
+    return (i * 37 % N) / N * 2 - 1
+
+
 class Judge(BaseHTTPRequestHandler):
-    """Prefers the answer of the higher quality (a digit in it) and the longer; says neither to every 40th."""
+    """Prefers the answer of the higher quality (a digit in it) and the longer; says neither to a few."""
 
     def do_POST(self) -> None:
         question = json.loads(self.rfile.read(int(self.headers["content-length"])))["messages"][-1]["content"]
         shown = re.findall(r"quality (\d+)((?: word)*)", question)
         (first, longer), (second, other) = shown[0], shown[1]
-        p = 1 / (1 + math.exp(-0.4 * (int(second) - int(first)) - 0.02 * (len(other) - len(longer))))
-        name = "neither" if re.search(r"number \d*[37]9[.:]", question) else ("m", "M")[p > 0.5]
+        number = re.search(r"number (\d+)", question)
+        assert number is not None
+        liking = 0.4 * (int(second) - int(first)) + 0.02 * (len(other) - len(longer))
+        p = 1 / (1 + math.exp(-liking * (1 + 0.5 * hardness(int(number[1])))))
+        name = "neither" if number[1].endswith(("39", "79")) else ("m", "M")[p > 0.5]
         top = [{"token": "m", "logprob": math.log(1 - p)}, {"token": "M", "logprob": math.log(p)}]
         content = {"token": name, "logprob": -0.1, "top_logprobs": [] if name == "neither" else top}
         choice = {
@@ -106,16 +114,19 @@ def write_hub_cache(home: Path) -> tuple[Path, Path]:
     snapshot.mkdir(parents=True)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit, encoding="utf-8")
-    hardness = [draw.gauss(0, 1) for _ in range(N)]
     columns = ["model", "index", "preference", "std_delta_len", "instruction_difficulty", "not_gamed_baseline"]
     rows: list[list[Any]] = [
-        [model, i, draw.random(), draw.gauss(mean, 0.3), hardness[i], False]
+        [model, i, 1 / (1 + math.exp(mean / 3 - hardness(i))), draw.gauss(mean, 0.3), hardness(i), False]
         for model, mean in (("concise", 2.0), ("verbose", -2.0))
         for i in range(N)
     ]
     for path, head, body in (
         (snapshot / "df_gamed.csv", columns, rows),
-        (snapshot / "instruction_difficulty.csv", ["index", "instruction_difficulty"], list(enumerate(hardness))),
+        (
+            snapshot / "instruction_difficulty.csv",
+            ["index", "instruction_difficulty"],
+            [[i, hardness(i)] for i in range(N)],
+        ),
     ):
         with path.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([head, *body])
@@ -130,7 +141,18 @@ def judged(work: Path) -> Path:
     with judge() as url:
         crossward(
             *("evaluate", *answers, "--baseline", work / "baseline.{language}.json", *languages),
-            *("--judge-base-url", url, "--judge-model", "judge", "--attempts", 2, "--concurrency", 4, "--variant", "none"),
+            *(
+                "--judge-base-url",
+                url,
+                "--judge-model",
+                "judge",
+                "--attempts",
+                2,
+                "--concurrency",
+                4,
+                "--variant",
+                "none",
+            ),
             *("--output", work / "judged", "--json"),
         )
     return work / "judged"
@@ -167,7 +189,7 @@ def main() -> None:
             made = read_board(board)
             assert rows.keys() == made.keys(), (rows.keys(), made.keys())
             for name, row in rows.items():
-                assert float(row["win_rate"]) == float(made[name]["win_rate"]), (name, row, made[name])
+                assert abs(float(row["win_rate"]) - float(made[name]["win_rate"])) < 1e-6, (name, row, made[name])
             print(f"{language}: make_leaderboard made the same win rates of {len(made)} models")
             for rate in (rate for rate in ours if rate["language"] == language):
                 row = rows[rate["model"]]

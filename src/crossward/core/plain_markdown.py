@@ -19,15 +19,15 @@ def one_line(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """The text as a code span, in which Markdown and HTML mean nothing; fit for a cell of a table.
+    """The text as a code span, in which Markdown and HTML mean nothing.
 
-    >>> code("a`b"), code("<b>|")
-    ('``a`b``', '`<b>\\\\|`')
+    >>> code("a`b"), code("<b>")
+    ('``a`b``', '`<b>`')
     """
     line = one_line(text) or "(empty)"
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     inner = f" {line} " if line.startswith("`") or line.endswith("`") else line
-    return f"{fence}{inner}{fence}".replace("|", "\\|")
+    return f"{fence}{inner}{fence}"
 
 
 def _spelled(character: str) -> str:

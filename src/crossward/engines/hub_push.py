@@ -21,7 +21,7 @@ def push_folder(folder: Path, repo: str, *, repo_type: RepoType, private: bool, 
     Raises ValueError where the hub is out of reach, knows no token of yours, or refuses.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
     api = HfApi()
     try:
@@ -36,7 +36,9 @@ def push_folder(folder: Path, repo: str, *, repo_type: RepoType, private: bool, 
         if status == 401:
             raise ValueError(_no_token(repo)) from None
         raise ValueError(f"the hub refused to push to {repo} ({status}: {_first_line(error)})") from None
-    except (OSError, RuntimeError) as error:  # the client's own network errors are OSErrors, an ended upload is not
+    except OfflineModeIsEnabled:
+        raise ValueError("HF_HUB_OFFLINE is set, so nothing can be pushed: unset it") from None
+    except Exception as error:  # the hub's client raises errors of many libraries
         raise ValueError(f"the hub could not be reached to push to {repo}: {_first_line(error)}") from None
     return Pushed(url=str(created), commit=commit.oid)
 

@@ -84,7 +84,9 @@ def _write_language(folder: Path, rows: Sequence[Annotation], tally: Tally) -> N
             )
         tally.n_pairs += 1
         tally.skipped.update(["null"] if row.preference is None else [])
-    _write_answers(folder / "reference.json", [_answer(row, row.output_1, row.generator_1) for row in reference.values()])
+    _write_answers(
+        folder / "reference.json", [_answer(row, row.output_1, row.generator_1) for row in reference.values()]
+    )
     for model in dict.fromkeys(row.generator_2 for row in rows):
         answers = [_answer(row, row.output_2, model) for row in rows if row.generator_2 == model]
         _write_answers(folder / "outputs" / _file_name(model), answers)

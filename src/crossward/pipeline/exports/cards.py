@@ -62,9 +62,13 @@ def license_section(license: str) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table; cells are code spans made by the caller, or numbers."""
+    """A Markdown table; cells are code spans made by the caller, or numbers. A bar ends no cell, in a span neither."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join("–" if cell is None else str(cell) for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return "–" if value is None else str(value).replace("|", "\\|")
 
 
 def hub_languages(languages: Sequence[str]) -> list[str]:

@@ -39,7 +39,12 @@ def script(run: ExportedRun, iteration: int, output: Path) -> str:
         *("--model.nll_loss_coef", str(train.nll_weight)),
         *("--adam.lr", str(train.learning_rate), "--adam.weight_decay", str(train.weight_decay)),
         *("--adam.betas", "0.9", "0.999"),
-        *("--lr_scheduler", _SCHEDULERS.get(train.scheduler, train.scheduler), "--lr_warmup_ratio", str(train.warmup_ratio)),
+        *(
+            "--lr_scheduler",
+            _SCHEDULERS.get(train.scheduler, train.scheduler),
+            "--lr_warmup_ratio",
+            str(train.warmup_ratio),
+        ),
         *("--max_norm", str(train.max_grad_norm)),
         *("--train.max_epochs", str(max(1, round(train.epochs)))),
         *("--train.batch_size", str(train.batch_size), "--train.micro_batch_size", str(train.micro_batch_size)),
