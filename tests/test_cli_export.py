@@ -130,7 +130,8 @@ def test_a_push_brings_every_file_to_the_hub(
     }
     assert hub.files["README.md"].startswith(b"---\nlanguage:\n- en\n- es\n")
     assert hub.message == {"dataset": "Preference pairs of run", "model": "Checkpoint of run"}[what]
-    assert f"pushed to {hub.url}" in called.out
+    kind = "datasets/" if what == "dataset" else ""
+    assert f"pushed to {hub.url}/{kind}me/it (commit {'a' * 40})" in called.out
     assert hub.tokens == {f"Bearer {TOKEN}"}
     assert TOKEN not in called.out + called.err
 

@@ -7,9 +7,9 @@ before them ends in our instruction; every key of dpo.yaml has the value that th
 train` takes an optimiser step of DPO + NLL on the CPU.
 
 LLaMA-Factory learns a chat template by rendering it with a system message, which the tiny world's template refuses (as
-Gemma 2's does): it gets a copy of the checkpoint whose template takes one. The environment has the versions that LLaMA-Factory pins, without what its loader does not use (gradio, av, modelscope).
-It imports torchaudio at its start, of which no build loads beside every torch; text needs none, so an empty module takes
-its place.
+Gemma 2's does): it gets a copy of the checkpoint whose template takes one. The environment has the versions that
+LLaMA-Factory pins, without what its loader does not use (gradio, av, modelscope). It imports torchaudio at its start,
+of which no build loads beside every torch; text needs none, so an empty module takes its place.
 """
 
 import tempfile
@@ -43,15 +43,17 @@ shutil.copytree(settings["model_name_or_path"], model)
 with open(f"{model}/chat_template.jinja", "r+", encoding="utf-8") as file:
     chat = re.sub(r"\{\{ raise_exception\([^}]*\) \}\}", "{{ message['content'] }}", file.read())
     file.seek(0), file.truncate(), file.write(chat)
-on_cpu = settings | {"model_name_or_path": model, "output_dir": work, "use_cpu": True, "overwrite_cache": True, "bf16": False}
+on_cpu = settings | {"model_name_or_path": model, "output_dir": work, "use_cpu": True, "bf16": False}
+on_cpu["overwrite_cache"] = True
 model_args, data_args, training_args, finetuning_args, _ = get_train_args(dict(on_cpu))
 parsed = {**vars(model_args), **vars(data_args), **vars(training_args), **vars(finetuning_args)}
 for key, value in settings.items():
     if key in ("output_dir", "model_name_or_path", "bf16", "do_train", "dataset", "report_to", "lr_scheduler_type"):
         continue
     assert parsed[key] == value, (key, value, parsed[key])
-print(f"dpo.yaml: {len(settings)} keys parsed; pref_beta {finetuning_args.pref_beta}, pref_ftx {finetuning_args.pref_ftx}, "
-      f"cutoff_len {data_args.cutoff_len}, learning_rate {training_args.learning_rate}")
+print(f"dpo.yaml: {len(settings)} keys parsed; pref_beta {finetuning_args.pref_beta}, "
+      f"pref_ftx {finetuning_args.pref_ftx}, cutoff_len {data_args.cutoff_len}, "
+      f"learning_rate {training_args.learning_rate}")
 
 tokenizer = load_tokenizer(model_args)["tokenizer"]
 template = get_template_and_fix_tokenizer(tokenizer, data_args)

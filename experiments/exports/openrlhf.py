@@ -43,14 +43,16 @@ known = {
 asked = [word for word in words if word.startswith("--")]
 assert set(asked) <= known, set(asked) - known
 value = {word: words[index + 1] for index, word in enumerate(words) if word in asked and index + 1 < len(words)}
-print(f"train.sh: {len(asked)} options, all known to openrlhf.cli.train_dpo; --model.nll_loss_coef "
-      f"{value['--model.nll_loss_coef']}, --model.beta {value['--model.beta']}, --data.max_len {value['--data.max_len']}")
+print(f"train.sh: {len(asked)} options, all known to openrlhf.cli.train_dpo; "
+      f"--model.nll_loss_coef {value['--model.nll_loss_coef']}, --model.beta {value['--model.beta']}, "
+      f"--data.max_len {value['--data.max_len']}")
 
 data = SimpleNamespace(
     prompt_key=value["--data.prompt_key"], chosen_key=value["--data.chosen_key"],
     rejected_key=value["--data.rejected_key"], apply_chat_template="--data.apply_chat_template" in asked,
 )
-strategy = SimpleNamespace(args=SimpleNamespace(data=data, use_ms=False), print=lambda *a: None, is_rank_0=lambda: False)
+settings = SimpleNamespace(data=data, use_ms=False)
+strategy = SimpleNamespace(args=settings, print=lambda *a: None, is_rank_0=lambda: False)
 tokenizer = AutoTokenizer.from_pretrained(model)
 loaded = blending_datasets(value["--data.dataset"], None, strategy)
 limit = int(value["--data.max_len"])

@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ def test_a_reference_and_an_adapter_of_the_recipe_reach_both_trainers(tmp_path: 
     notes = to(run.root, tmp_path / "rlhf", "openrlhf", iterations=(1,)).written.notes
     assert any("max_steps" in note for note in notes)
     words = shlex.split((tmp_path / "rlhf" / "train.sh").read_text().replace("\\\n", " "), comments=True)
-    options = dict(zip(words, words[1:], strict=False))
+    options = dict(pairwise(words))
     assert options["--model.model_name_or_path"] == hostile
     assert options["--ref.model_name_or_path"] == "$(touch x)"
     assert (options["--model.nll_loss_coef"], options["--ds.lora.rank"]) == ("1.0", "4")

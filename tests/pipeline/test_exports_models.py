@@ -1,4 +1,4 @@
-"""Exports that a model is behind: TRL's own trainer on our file, a checkpoint with its card, verdicts for alpaca_eval."""
+"""Exports with a model behind them: TRL's trainer on our file, checkpoints and cards, verdicts for alpaca_eval."""
 
 import json
 from pathlib import Path
@@ -142,7 +142,7 @@ def test_one_languages_verdicts_from_a_folder_of_evaluate(tmp_path: Path):
 
 
 def test_verdicts_that_make_no_leaderboard_are_refused(run: RunDir, tmp_path: Path):
-    with pytest.raises(ValueError, match="holds no judge's verdicts: name evaluate.judge in the recipe"):
+    with pytest.raises(ValueError, match=r"holds no judge's verdicts: name evaluate\.judge in the recipe"):
         to(made_run(tmp_path).root, tmp_path / "out", "alpaca-eval")
     folder = tmp_path / "judged" / "annotations"
     write_annotations(folder / "a.json", annotations("a", "es"))

@@ -4,7 +4,7 @@ import csv
 import sys
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossward.store.csv_file import write_csv
@@ -19,6 +19,7 @@ def read(path: Path, encoding: str = "utf-8") -> list[list[str]]:
         return list(csv.reader(file))
 
 
+@settings(max_examples=40)
 @given(rows=TEXTS)
 def test_every_text_comes_back(rows: list[tuple[str, str]], tmp_path_factory):
     path = tmp_path_factory.mktemp("csv") / "it.csv"
@@ -26,6 +27,7 @@ def test_every_text_comes_back(rows: list[tuple[str, str]], tmp_path_factory):
     assert read(path) == [["a", "b"], *([a, b] for a, b in rows)]
 
 
+@settings(max_examples=40)
 @given(number=st.floats(allow_nan=False, allow_infinity=False))
 def test_numbers_come_back_exactly_and_are_no_formulas(number: float, tmp_path_factory):
     path = tmp_path_factory.mktemp("csv") / "it.csv"

@@ -29,9 +29,14 @@ def test_the_marker_lists_the_files(tmp_path: Path):
 
 def test_a_failure_leaves_what_was_there(tmp_path: Path):
     write(tmp_path / "out", "a.txt")
-    with pytest.raises(RuntimeError), export_folder(tmp_path / "out", overwrite=False) as folder:
-        (folder.path / "a.txt").write_text("half")
-        raise RuntimeError
+
+    def fail() -> None:
+        with export_folder(tmp_path / "out", overwrite=False) as folder:
+            (folder.path / "a.txt").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert (tmp_path / "out" / "a.txt").read_text() == "new a.txt"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 

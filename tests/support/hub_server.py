@@ -49,7 +49,9 @@ def hub_server() -> Iterator[Hub]:
                         hub.message = line["value"]["summary"]
                     else:
                         hub.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-                self.answer({"commitUrl": f"{hub.url}/commit/{'a' * 40}", "commitOid": "a" * 40, "success": True})
+                where = self.path.removeprefix("/api/").removeprefix("models/").partition("/commit/")[0]
+                url = f"https://huggingface.co/{where}/commit/{'a' * 40}"
+                self.answer({"commitUrl": url, "commitOid": "a" * 40, "success": True})
             else:
                 self.answer({"errors": [], "warnings": []})
 
