@@ -165,3 +165,12 @@ def test_a_hub_out_of_reach_is_one_sentence(
     called = call(capsys, "push", run.root, "--to-repo", "me/it", "--what", "dataset")
     assert called.code == 2
     assert "the hub could not be reached to push to me/it" in called.sentence
+
+
+def test_a_terminal_shows_a_hostile_language_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    row = {"prompt": "x", "chosen": "a", "rejected": "b", "language": "\x1b[31mred\u202e"}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(row) + "\n")
+    called = call(capsys, "export", tmp_path / "pairs.jsonl", "--to", "trl", "--output", tmp_path / "out")
+    assert called.code == 0
+    assert "\\u001b[31mred\\u202e" in called.out
+    assert not {"\x1b", "\u202e"} & set(called.out + called.err)

@@ -64,7 +64,7 @@ ROOMS = {
         "console",
         "cli_options",
     },
-    "cli_export": {"pipeline", "console", "cli_options"},
+    "cli_export": {"core", "pipeline", "console", "cli_options"},
     "cli_winrate": {"core", "pipeline", "console", "cli_options"},
     "cli_mt_bench": {"engines", "pipeline", "console", "cli_options"},
     "cli_prompts": {"engines", "pipeline", "store", "console", "cli_options"},

@@ -7,6 +7,7 @@ import typer
 
 from crossward import console
 from crossward.cli_options import Json
+from crossward.core.plain_markdown import one_line
 
 Source = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or a .jsonl file of pairs.")]
 Iterations = Annotated[
@@ -119,7 +120,7 @@ def push(
 
 def _show_languages(found: dict[str, Any]) -> None:
     rows = [
-        [language, counts["n_pairs"], counts["n_cut"], counts["skipped"]]
+        [one_line(language), counts["n_pairs"], counts["n_cut"], counts["skipped"]]
         for language, counts in found["languages"].items()
     ]
     if rows:

@@ -156,3 +156,13 @@ def test_verdicts_that_make_no_leaderboard_are_refused(run: RunDir, tmp_path: Pa
     write_annotations(folder / "b.json", [row | {"id": "other"} for row in rows])
     with pytest.raises(ValueError, match=r"the instruction of ids 'p0' and 'other' \(es\) is the same text"):
         to(tmp_path / "judged", tmp_path / "out", "alpaca-eval")
+
+
+def test_an_adapter_is_called_one_and_its_base_is_told(tmp_path: Path):
+    run = made_run(tmp_path)
+    checkpoint = run.iteration(1).stage("train").checkpoint
+    (checkpoint / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(tmp_path / "policy")}))
+    exported = to(run.root, tmp_path / "out", "model", base_model="org/base")
+    head = front_matter(tmp_path / "out" / "README.md")
+    assert (head["library_name"], head["base_model_relation"]) == ("peft", "adapter")
+    assert any("names the base by a path of this machine" in note for note in exported.written.notes)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from crossward.core.plain_markdown import one_line
 from crossward.engines.hub_push import push_folder, require_repo_name
 from crossward.pipeline.exports.export import Exported, Wanted, export
 from crossward.pipeline.progress import Progress
@@ -55,7 +56,9 @@ def push(source: Path, repo: str, wanted: Wanted, *, private: bool, dry_run: boo
             return would
         size = sum(exported.files.values())
         progress.say(f"pushing {len(exported.files)} files, {size / 1e6:.1f} MB, to {repo}")
-        message = f"{'Preference pairs' if wanted.format == 'dataset' else 'Checkpoint'} of {source.resolve().name}"
+        message = (
+            f"{'Preference pairs' if wanted.format == 'dataset' else 'Checkpoint'} of {one_line(source.resolve().name)}"
+        )
         pushed = push_folder(folder, repo, repo_type=wanted.format, private=private, message=message)
     return Push(
         repo=repo,
