@@ -44,7 +44,7 @@ def test_commands_name_verbs_options_and_recipes_that_exist(path: Path):
         assert len(commands(path)) >= 8
     for _, verb, *arguments in commands(path):
         assert verb in VERBS.commands, f"{path.name}: crossward {verb}"
-        options = {name for parameter in VERBS.commands[verb].params for name in parameter.opts}
+        options = {n for option in VERBS.commands[verb].params for n in (*option.opts, *option.secondary_opts)}
         for argument in arguments:
             if argument.startswith("--"):
                 assert argument in options, f"{path.name}: crossward {verb} {argument}"

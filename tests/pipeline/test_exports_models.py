@@ -1,6 +1,7 @@
 """Exports with a model behind them: TRL's trainer on our file, checkpoints and cards, verdicts for alpaca_eval."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,17 @@ import yaml
 from datasets import load_dataset
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
-from tests.support.exported import HOSTILE, annotations, front_matter, made_run
+from tests.support.exported import HOSTILE, annotations, front_matter, made_run, pairs_of
 from tests.support.families import make_family
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
+from crossward.core.exported import exported_pair
 from crossward.core.judging import parse_template
+from crossward.core.records import PreferencePair, RatedResponse
+from crossward.pipeline.exports import argilla
 from crossward.pipeline.exports.export import Exported, Format, Wanted, export
+from crossward.pipeline.exports.pairs_source import OPTIONAL
 from crossward.pipeline.judges import read_template
 from crossward.store.run_dir import RunDir
 from crossward.store.verdict_file import write_annotations
@@ -159,10 +164,26 @@ def test_verdicts_that_make_no_leaderboard_are_refused(run: RunDir, tmp_path: Pa
 
 
 def test_an_adapter_is_called_one_and_its_base_is_told(tmp_path: Path):
-    run = made_run(tmp_path)
-    checkpoint = run.iteration(1).stage("train").checkpoint
-    (checkpoint / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(tmp_path / "policy")}))
+    run = made_run(tmp_path, adapter=True)
     exported = to(run.root, tmp_path / "out", "model", base_model="org/base")
     head = front_matter(tmp_path / "out" / "README.md")
     assert (head["library_name"], head["base_model_relation"]) == ("peft", "adapter")
     assert any("names the base by a path of this machine" in note for note in exported.written.notes)
+
+
+def test_a_damaged_checkpoint_is_not_published(tmp_path: Path):
+    run = made_run(tmp_path)
+    weights = run.iteration(1).stage("train").checkpoint / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"model\.safetensors is missing or damaged .*--redo iteration-1/train"):
+        to(run.root, tmp_path / "out", "model")
+    assert not (tmp_path / "out").exists()
+
+
+def test_ratings_have_no_probability_of_their_own():
+    pair = pairs_of("es")[0]
+    assert isinstance(pair, PreferencePair)
+    rated = RatedResponse(response=pair.chosen.response, rating=9.0, n_tokens=2)
+    record = argilla.record(exported_pair(replace(pair, chosen=rated), 1), OPTIONAL, beta=0.1, agent="crossward")
+    assert record["suggestions"]["preference"].keys() == {"value", "agent"}
+    assert record["metadata"]["score_margin"] == 1.0

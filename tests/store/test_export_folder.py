@@ -1,6 +1,7 @@
 """An export's folder: whole or not at all, and nothing of anybody else's is lost."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,23 @@ def test_what_a_killed_export_left_is_no_hindrance(tmp_path: Path):
     (tmp_path / ".out.export.tmp" / "half.txt").write_text("half")
     write(tmp_path / "out", "a.txt")
     assert held(tmp_path) == ["out/a.txt", "out/export.json"]
+
+
+def test_an_export_killed_while_it_moves_can_be_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write(tmp_path / "out", "old.txt")
+    replace = os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        if Path(target).name == "b.txt":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(os, "replace", killed)
+        write(tmp_path / "out", "a.txt", "b.txt")
+    assert json.loads((tmp_path / "out" / MARKER).read_text())["unfinished"] is True
+    write(tmp_path / "out", "c.txt")
+    assert held(tmp_path) == ["out/c.txt", "out/export.json"]
 
 
 def test_stale_files_go_and_foreign_ones_stay(tmp_path: Path):

@@ -69,8 +69,11 @@ def scored(text: str, log_ratio: float, *, cut: bool = False) -> ScoredResponse:
     )
 
 
-def made_run(folder: Path, *, judged: bool = False, **changes: Any) -> RunDir:
-    """A run of two iterations in folder/run; `changes` replace sections of its config."""
+def made_run(folder: Path, *, judged: bool = False, adapter: bool = False, **changes: Any) -> RunDir:
+    """A run of two iterations in folder/run; `changes` replace sections of its config.
+
+    With `adapter` its checkpoint has the file that marks one.
+    """
     policy = make_family("chatml", folder / "policy", seed=0)
     recipe: dict[str, Any] = {
         "run": str(folder / "run"),
@@ -90,6 +93,8 @@ def made_run(folder: Path, *, judged: bool = False, **changes: Any) -> RunDir:
     train = directory.iteration(1).stage("train")
     manifest.begin(train, {"pair": "0"}, {"beta": 0.1})
     make_family("chatml", train.checkpoint, seed=3)
+    if adapter:
+        (train.checkpoint / "adapter_config.json").write_text('{"base_model_name_or_path": "/here/policy"}')
     files = [path for path in train.checkpoint.rglob("*") if path.is_file()]
     counts = {"training": {"steps": 7, "pairs": 28, "dpo_loss": 0.6}}
     manifest.finish(train, {"pair": "0"}, {"beta": 0.1}, counts=counts, files=files, seconds=1.0)

@@ -47,10 +47,10 @@ def export_folder(target: Path, *, overwrite: bool) -> Iterator[ExportFolder]:
         folder = ExportFolder(path=staging)
         yield folder
         names = [path.relative_to(staging).as_posix() for path in folder.files()]
-        facts = {"made_by": _MADE_BY, **folder.facts, "files": names}
-        write_text(staging / MARKER, json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
+        _mark(staging, {"made_by": _MADE_BY, **folder.facts, "files": names})
         target.mkdir(exist_ok=True)
-        (target / MARKER).unlink(missing_ok=True)
+        # Whose the files are stands there before the first is moved: an export that is killed here can be made again.
+        _mark(target, {"made_by": _MADE_BY, "unfinished": True, "files": sorted({*before, *names})})
         for name in before - set(names):
             _remove(target, name)
         for name in (*names, MARKER):  # the marker last: with it the export is whole
@@ -58,6 +58,10 @@ def export_folder(target: Path, *, overwrite: bool) -> Iterator[ExportFolder]:
             os.replace(staging / name, target / name)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _mark(folder: Path, facts: dict[str, Any]) -> None:
+    write_text(folder / MARKER, json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
 
 
 def require_ours(target: Path, *, overwrite: bool) -> set[str]:

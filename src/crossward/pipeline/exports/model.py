@@ -15,6 +15,7 @@ from crossward.pipeline.guard import english_guard, told, told_tests
 from crossward.pipeline.judge_stage import english_preferences
 from crossward.store import manifest
 from crossward.store.files import write_text
+from crossward.store.run_dir import StageDir
 
 ADAPTER = "adapter_config.json"
 _LIMITS = """\
@@ -37,12 +38,12 @@ def write_model(
 ) -> Written:
     """The checkpoint's files and README.md. `link`: hard links in the place of copies, where the disk can."""
     cards.require_license(license)
-    checkpoint = run.directory.iteration(iteration).stage("train").checkpoint
-    for path in sorted(path for path in checkpoint.rglob("*") if path.is_file()):
-        target = folder / path.relative_to(checkpoint)
+    stage = run.directory.iteration(iteration).stage("train")
+    for path in _whole_files(stage):
+        target = folder / path.relative_to(stage.checkpoint)
         target.parent.mkdir(parents=True, exist_ok=True)
         _put(path, target, link=link)
-    adapter = (checkpoint / ADAPTER).exists()
+    adapter = (folder / ADAPTER).exists()
     base = base_model or hub_name(run.config.models.policy)
     front = front_of(run, iteration, license=license, base=base, adapter=adapter)
     write_text(folder / "README.md", cards.card(front, _parts(run, iteration, license=license, adapter=adapter)))
@@ -75,6 +76,22 @@ def front_of(run: ExportedRun, iteration: int, *, license: str, base: str | None
         front["base_model_relation"] = "adapter" if adapter else "finetune"
     source = hub_name(run.config.prompts.path)
     return front | ({"datasets": [source]} if source is not None else {})
+
+
+def _whole_files(stage: StageDir) -> list[Path]:
+    """The checkpoint's files as training listed them. Raises ValueError where one is not what it was."""
+    made = manifest.read(stage)
+    assert made is not None
+    found = []
+    for name, listed in sorted(made.shards.items()):
+        path = stage.path / name
+        if not path.is_file() or manifest.file_sha256(path) != listed["sha256"]:
+            raise ValueError(
+                f"checkpoint file {path} is missing or damaged (its sha256 is not the one in stage.json): train again "
+                f"with --redo {stage.title}"
+            )
+        found.append(path)
+    return [path for path in found if stage.checkpoint in path.parents]
 
 
 def _put(path: Path, target: Path, *, link: bool) -> None:
@@ -142,7 +159,8 @@ def _win_rates(run: ExportedRun, iteration: int) -> str:
         if rate["model"] in ("π_0", f"π_{iteration}")
     ]
     section = run.config.evaluate
-    judge = section.judge.model or section.judge.checkpoint if section.judge is not None else None
+    named = section.judge.model or section.judge.checkpoint if section.judge is not None else None
+    judge = None if named is None else public_name(named)
     by = f" Judge {code(judge)}." if judge else ""
     baselines = ", ".join(sorted({code(rate["baseline"]) for rate in found["rates"]}))
     head = ["policy", "language", "judged", "null", "win rate ± SE", "length-controlled", "95 % interval"]
