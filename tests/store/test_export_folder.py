@@ -58,9 +58,10 @@ def test_an_export_killed_while_it_moves_can_be_made_again(tmp_path: Path, monke
             raise KeyboardInterrupt
         replace(source, target)
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(os, "replace", killed)
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "out", "a.txt", "b.txt")
+    monkeypatch.undo()
     assert json.loads((tmp_path / "out" / MARKER).read_text())["unfinished"] is True
     write(tmp_path / "out", "c.txt")
     assert held(tmp_path) == ["out/c.txt", "out/export.json"]
