@@ -52,6 +52,7 @@ ROOMS = {
         "cli_diagnose",
         "cli_evaluate",
         "cli_experiment",
+        "cli_export",
         "cli_measure",
         "cli_mt_bench",
         "cli_prompts",
@@ -74,6 +75,7 @@ ROOMS = {
         "console",
         "cli_options",
     },
+    "cli_export": {"core", "pipeline", "console", "cli_options"},
     "cli_winrate": {"core", "pipeline", "console", "cli_options"},
     "cli_mt_bench": {"engines", "pipeline", "console", "cli_options"},
     "cli_prompts": {"engines", "pipeline", "store", "console", "cli_options"},
@@ -102,6 +104,7 @@ HEAVY = {
     "tensorboard",
     "trackio",
     "wandb",
+    "huggingface_hub",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

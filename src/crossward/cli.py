@@ -17,6 +17,7 @@ from crossward.cli_complete import run_folders, stages_of
 from crossward.cli_diagnose import diagnose
 from crossward.cli_evaluate import evaluate
 from crossward.cli_experiment import experiment
+from crossward.cli_export import export, push
 from crossward.cli_measure import measure
 from crossward.cli_mt_bench import mt_bench
 from crossward.cli_options import Json, Overrides, Recipe
@@ -162,6 +163,8 @@ for verb in (
     experiment,
     show,
     runs,
+    export,
+    push,
 ):
     app.command()(verb)
 

@@ -31,24 +31,25 @@ def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Row]) -> None:
 
 
 def read_records(path: Path, schema: pa.Schema, record_of: Callable[[Row], Record]) -> Iterator[Record]:
+    if path.is_dir():
+        raise ValueError(f"shard {path} is a folder: expected a Parquet file")
     try:
-        content = path.read_bytes()
+        source = pa.OSFile(str(path), "rb")
     except FileNotFoundError:
         raise ValueError(f"shard {path} does not exist: run again, only that shard is redone") from None
-    except IsADirectoryError:
-        raise ValueError(f"shard {path} is a folder: expected a Parquet file") from None
-    for number, row in enumerate(_rows(path, content, schema), start=1):
-        try:
-            record = record_of(row)
-        except ValueError as error:
-            raise ValueError(damaged(path, f"row {number}: {error}")) from None
-        yield record
+    with source:
+        for number, row in enumerate(_rows(path, source, schema), start=1):
+            try:
+                record = record_of(row)
+            except ValueError as error:
+                raise ValueError(damaged(path, f"row {number}: {error}")) from None
+            yield record
 
 
-def _rows(path: Path, content: bytes, schema: pa.Schema) -> Iterator[Row]:
-    """Every row of a Parquet file; the disk is not touched, so every exception of the decoder means a bad file."""
+def _rows(path: Path, source: pa.NativeFile, schema: pa.Schema) -> Iterator[Row]:
+    """Every row of a Parquet file, a row group in memory at a time; an exception of the decoder means a bad file."""
     try:
-        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        file = pq.ParquetFile(source, page_checksum_verification=True)
         found = file.schema_arrow
     except Exception as error:
         raise ValueError(damaged(path, f"not a whole Parquet file: {_first_line(error)}")) from None

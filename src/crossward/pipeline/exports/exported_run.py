@@ -1,0 +1,93 @@
+"""A run as exports see it: which iterations have pairs and checkpoints, whose policy made them, and its settings.
+
+Reads a run, never writes into it.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from crossward.config import Config, parse
+from crossward.pipeline.provenance import read_config
+from crossward.store import manifest
+from crossward.store.run_dir import RunDir, StageDir
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportedRun:
+    """A folder that `crossward run` made, with its config."""
+
+    directory: RunDir
+    config: Config
+
+    @classmethod
+    def at(cls, root: Path) -> "ExportedRun":
+        """Raises ValueError where the folder is no run, or its config is damaged."""
+        directory = RunDir(root)
+        if not directory.config.exists():
+            raise ValueError(f"{root} is not a run directory: it has no config.yaml; name a folder of crossward run")
+        return cls(directory=directory, config=parse(read_config(directory), where=str(directory.config)))
+
+    @property
+    def root(self) -> Path:
+        return self.directory.root
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.root.resolve().name
+
+    def pair_stage(self, t: int) -> StageDir:
+        return self.directory.iteration(t).stage("pair")
+
+    def with_pairs(self, asked: Sequence[int]) -> tuple[int, ...]:
+        """The iterations asked for, in order, or the last whose pairs are finished. ValueError where one has none."""
+        found = [t for t in self.directory.iterations() if t > 0 and manifest.read(self.pair_stage(t)) is not None]
+        if not found:
+            raise ValueError(f"{self.root} has no finished pairs: let crossward run get past its first pair stage")
+        return _asked(asked, found, f"{self.root} has no finished pairs") or (found[-1],)
+
+    def with_checkpoint(self, asked: Sequence[int]) -> int:
+        """The one iteration asked for, or the last that was trained. ValueError where there is none."""
+        trained = [
+            t
+            for t in self.directory.iterations()
+            if t > 0 and manifest.read(self.directory.iteration(t).stage("train")) is not None
+        ]
+        if len(asked) > 1:
+            raise ValueError(f"a checkpoint is of one iteration, got {len(asked)}: name one --iteration")
+        if not trained:
+            raise ValueError(
+                f"{self.root} has no finished checkpoint: let crossward run get past its first train stage"
+            )
+        return (_asked(asked, trained, f"{self.root} has no finished checkpoint") or (trained[-1],))[0]
+
+    def policy(self, t: int) -> str:
+        """π_t as a path or hub name: what iteration t + 1 samples from."""
+        return self.config.models.policy if t == 0 else str(self.directory.iteration(t).stage("train").checkpoint)
+
+    def training_reference(self, t: int) -> str | None:
+        """What training in iteration t was held against; None where it was the policy it started from."""
+        reference = self.config.models.reference if self.config.train.reference == "initial" else None
+        return None if reference == self.policy(t - 1) else reference
+
+
+def hub_name(model: str) -> str | None:
+    """The model where it is a name on a hub, None where it is a folder: a card must not tell paths of a machine."""
+    if Path(model).exists() or _HUB_NAME.fullmatch(model) is None:
+        return None
+    return model
+
+
+def public_name(model: str) -> str:
+    """A model's hub name, or the last part of its path."""
+    return hub_name(model) or Path(model).name or "a local folder"
+
+
+def _asked(asked: Sequence[int], found: Sequence[int], lacking: str) -> tuple[int, ...]:
+    if missing := [t for t in asked if t not in found]:
+        raise ValueError(f"{lacking} in iteration {missing[0]}: it has them in {', '.join(map(str, found))}")
+    return tuple(sorted(set(asked)))
