@@ -96,7 +96,6 @@ MISTAKES = [
     (("--probe", "--probe-input", "none.json"), "give one of them"),
     (("--probe-output", "kept.json"), "give --probe too"),
     (("--parameters", "inf"), "--parameters must be a number from 1 to 1e+15, got inf"),
-    (("--response-tokens", "nan"), "--response-tokens must be a number from 1 to 1e+15, got nan"),
     (("--probe", "--parameters", "8e9"), "--probe measures the recipe's own model: leave --parameters out"),
 ]
 
