@@ -95,6 +95,7 @@ MISTAKES = [
     (("--probe-input", "none.json"), "probe file none.json does not exist"),
     (("--probe", "--probe-input", "none.json"), "give one of them"),
     (("--probe-output", "kept.json"), "give --probe too"),
+    (("--parameters", "inf"), "--parameters must be a number from 1 to 1e+15, got inf"),
     (("--probe", "--parameters", "8e9"), "--probe measures the recipe's own model: leave --parameters out"),
 ]
 

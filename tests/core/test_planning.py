@@ -181,6 +181,14 @@ def test_more_devices_take_less_wall_time_and_no_less_device_time():
     assert eight.paid_hours == 8 * eight.wall_hours
 
 
+def test_devices_that_hold_one_model_together_are_one_copy():
+    work = workload(engine="vllm", value_bytes=2, drawing=drawing(prompts=100_000), tensor_parallel=2)
+    one, four = (plan(work, replace(GPU, devices=n)).stages[0] for n in (1, 4))
+    assert (one.devices, one.split, four.devices) == (2, 2, 4)
+    assert four.wall_seconds == pytest.approx(four.seconds.work / 2 + four.seconds.fixed)
+    assert one.device_hours == pytest.approx(one.times * 2 * one.seconds.total / 3600)
+
+
 def test_memory_grows_with_what_is_in_it():
     base = workload()
     larger = replace(base, shape=replace(SHAPE, parameters=10_000))

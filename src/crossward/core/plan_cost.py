@@ -23,13 +23,14 @@ class Seconds:
 class StageCost:
     """One stage, once; a run does it `times` times. Tokens by what is done with them; memory is of one device.
 
-    `devices` is over how many the stage is spread: 1 where it cannot be.
+    `devices` is over how many the stage is spread: 1 where it cannot be. `split` of them hold one model together.
     """
 
     name: str
     times: int
     seconds: Seconds
     devices: int = 1
+    split: int = 1
     spread_share: float = 1.0
     prompt_tokens: float = 0.0
     generated_tokens: float = 0.0
@@ -47,7 +48,8 @@ class StageCost:
     @property
     def wall_seconds(self) -> float:
         """Once: what can be spread over devices × the share that spreading keeps, and the fixed part."""
-        rate = self.devices * (self.spread_share if self.devices > 1 else 1.0)
+        copies = self.devices // self.split
+        rate = copies * (self.spread_share if copies > 1 else 1.0)
         return self.seconds.work / rate + self.seconds.fixed
 
     @property

@@ -16,11 +16,13 @@ def drawn(name: str, times: int, work: Workload, drawing: Drawing, hardware: Har
     else:
         seconds, read = drawing_seconds(work, drawing, hardware)
         memory = sampling_bytes(work, drawing, hardware)
+    split = work.tensor_parallel if work.engine == "vllm" else 1
     return StageCost(
         name=name,
         times=times,
         seconds=seconds.scaled(hardware.factors.sample),
-        devices=hardware.devices,
+        devices=max(1, hardware.devices // split) * split,
+        split=split,
         spread_share=hardware.spread_share,
         prompt_tokens=read,
         generated_tokens=drawing.tokens,

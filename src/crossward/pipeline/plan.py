@@ -207,6 +207,10 @@ def on_hardware(config: Config, inputs: Inputs, hardware: Hardware) -> OnHardwar
 def _remarks(work: Workload, made: Plan) -> list[str]:
     hardware, said = made.hardware, []
     for stage in made.stages:
+        if stage.split > hardware.devices:
+            said.append(
+                f"{stage.name} takes {stage.split} devices (runtime.vllm.tensor_parallel_size) of {hardware.devices}"
+            )
         if stage.memory_bytes > hardware.memory_bytes:
             said.append(
                 f"{stage.name} does not fit: about {_gb(stage.memory_bytes)} on a device of "

@@ -23,6 +23,7 @@ PROMPT_TOKENS = 250.0  # docs/paper.md's
 RESPONSE_TOKENS = 400.0  # likewise
 RESPONSE_SHARE = 2.0 / 3.0  # of max_new_tokens: 0.53 in the tiny world's demo, 0.8 with SmolLM2
 HELD_OUT = 805  # X-AlpacaEval's questions
+MOST = 1e15  # what is larger, or no number, is a slip of the fingers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,16 @@ class Given:
     prompt_tokens: float | None = None
     response_tokens: float | None = None
     parameters: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("--parameters", self.parameters),
+            ("--prompt-tokens", self.prompt_tokens),
+            ("--response-tokens", self.response_tokens),
+            ("--prompts-per-language", self.prompts_per_language),
+        ):
+            if value is not None and not 1 <= value <= MOST:
+                raise ValueError(f"{name} must be a number from 1 to {MOST:g}, got {value}")
 
 
 NOTHING_GIVEN = Given()

@@ -28,9 +28,10 @@ from crossward.pipeline.ranking import steering_of
 from crossward.pipeline.streams import score_groups
 from crossward.pipeline.unpack import sampling_of, training_of
 
-BUDGET_S = 100.0  # of all three kinds of work together, opening apart
+BUDGET_S = 120.0  # of all three kinds of work together, opening apart
 SHORT_S = 2.0  # what takes less is done again, up to ROUNDS times, and averaged
 ROUNDS = 8
+LENGTH_PROMPTS = 4  # a mean length of fewer tells little: tokens are cut before prompts
 STEPS = 3  # optimiser steps at least, of which the first warms up
 PROBED = "this machine"
 Found = TypeVar("Found")
@@ -179,17 +180,23 @@ def _sample(
 
 
 def _affordable(sampler: Sampler, asked: list[Prompt], sampling: Sampling) -> tuple[list[Prompt], int]:
-    """Prompts and new tokens that 45 % of the budget affords, by the seconds of four tokens each."""
-    budget, most = 0.45 * BUDGET_S, sampling.max_new_tokens
+    """Prompts and new tokens that half of the budget affords, by the seconds of one token and of five."""
+    budget, most = 0.5 * BUDGET_S, sampling.max_new_tokens
     while True:
-        started = time.perf_counter()
-        sampler.sample(asked, replace(sampling, max_new_tokens=min(4, most)))
-        step = (time.perf_counter() - started) / min(4, most)
-        if step * most <= budget:
+        reading, five = (_seconds_of(sampler, asked, replace(sampling, max_new_tokens=min(n, most))) for n in (1, 5))
+        step = max(five - reading, 0.0) / 4.0
+        needed = reading + step * most
+        if needed <= budget:
             return asked, most
-        if len(asked) == 1 or step * most <= 1.5 * budget:
-            return asked, max(4, int(budget / step))
-        asked = asked[: max(1, int(len(asked) * budget / (step * most)))]
+        if len(asked) <= LENGTH_PROMPTS:
+            return asked, max(4, min(most, int((budget - reading) / max(step, 1e-9))))
+        asked = asked[: max(LENGTH_PROMPTS, int(len(asked) * budget / needed))]
+
+
+def _seconds_of(sampler: Sampler, asked: Sequence[Prompt], sampling: Sampling) -> float:
+    started = time.perf_counter()
+    sampler.sample(asked, sampling)
+    return time.perf_counter() - started
 
 
 def _with_lengths(work: Workload, groups: Sequence[SampledPrompt]) -> Workload:
