@@ -86,7 +86,7 @@ def _script(path: Path, arguments: list[str]) -> str | None:
     """A script of the repository, and its options."""
     if not path.is_file():
         return "no such file"
-    text = path.read_text(encoding="utf-8")
+    text = "\n".join(file.read_text(encoding="utf-8") for file in path.parent.glob("*.py"))  # with what they share
     options = [word for word in arguments if word.startswith("--")]
     return next((f"no option {option}" for option in options if f'"{option}"' not in text), None)
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from crossward.core.plain_markdown import code
+from crossward.core.plain_markdown import code, one_line
+from crossward.pipeline.concerns import look_at
 from crossward.pipeline.exports import cards
 from crossward.pipeline.exports.exported_run import ExportedRun, hub_name, public_name
 from crossward.pipeline.exports.rows import Written, shown_path
@@ -119,11 +120,20 @@ def _parts(run: ExportedRun, iteration: int, *, license: str, adapter: bool) -> 
         _training(run, iteration),
         _win_rates(run, iteration),
         _english(run, iteration),
+        _concerns(run),
         cards.provenance_section(run, stages),
         _LIMITS,
         cards.license_section(license),
         f"## Citation\n\n{cards.CITATION}",
     ]
+
+
+def _concerns(run: ExportedRun) -> str:
+    """What a careful colleague would say of the run that the checkpoint is of."""
+    look = look_at(run.directory, run.config)
+    seen = [f"{concern.kind} ({concern.where}): {concern.seen}" for concern in look.concerns]
+    lines = [f"- {one_line(text).replace('<', '&lt;')}" for text in seen]
+    return "\n\n".join(["## Concerns", *lines, f"{look.lines()[-1].capitalize()}."])
 
 
 def _training(run: ExportedRun, iteration: int) -> str:
