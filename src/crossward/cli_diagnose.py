@@ -23,6 +23,10 @@ def diagnose(
     dtype: Precision = "bfloat16",
     device: Device = "auto",
     trust_remote_code: Trust = False,
+    run: Annotated[
+        Path | None, typer.Option("--record", help="Keep the accuracies in this run, for its report.")
+    ] = None,
+    iteration: Annotated[int, typer.Option(min=1, help="--record: whose reward it is, π_(t−1) over reference.")] = 1,
     json: Json = False,
 ) -> None:
     """Say what the reward rewards.
@@ -35,7 +39,9 @@ def diagnose(
     from crossward.core.instructions import UNTRANSLATED
     from crossward.engines.protocols import ModelSpec
     from crossward.pipeline.diagnose import diagnose_file
+    from crossward.pipeline.reward_record import open_record, record
 
+    directory = open_record(run, iteration) if run is not None else None
     ours, base = (
         ModelSpec(path=path, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
         for path in (policy, reference)
@@ -49,6 +55,9 @@ def diagnose(
         batch_tokens=batch_tokens,
         progress=console.Terminal(),
     )
+    if directory is not None:
+        n = record(directory, iteration, found["languages"], by=input.name)
+        console.Terminal().say(f"{n} accuracies kept in {directory.reward_accuracy}: crossward report {run} shows them")
     if json:
         console.show_json(found)
     else:

@@ -201,3 +201,16 @@ def test_a_text_without_its_ids_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="'Hola' has a text but no token ids"):
         tokens.response_ids(Response(text="Hola", token_ids=()))
     assert tokens.response_ids(Response(text="", token_ids=(), finish_reason="length")) == ()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_pieces_are_the_text_cut_at_its_tokens(name: str):
+    tokens = TOKENS[name]
+    for text in ("Hola, mar azul. ¿Qué?", "  two  spaces\n\nlines", "ทะเล 海 👩‍👩‍👧", ""):
+        for reason in ("stop", "length"):
+            ids = tokens.response_ids(Response(text=text, finish_reason=reason))
+            pieces = tokens.pieces(ids)
+            assert len(pieces) == len(ids)
+            assert "".join(pieces) == tokens.decode(ids)
+            if reason == "stop":
+                assert pieces[-1] == "", "the end of turn shows nothing"

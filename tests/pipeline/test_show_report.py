@@ -1,5 +1,6 @@
 """What people look at: one prompt's life, and a report whose numbers are the stages' own."""
 
+import math
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from crossward.pipeline.report.write import report_again
 from crossward.pipeline.show import prompt_life
 from crossward.store import manifest, tables
 from crossward.store.run_dir import RunDir
+from crossward.store.token_file import read_token_terms
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,23 @@ def test_the_report_holds_the_counts_of_the_stages(finished: RunDir):
     assert "| iteration-1/train | " in report
     assert '"transformers": ' in report
     assert "DPO" in report or "dpo_loss" in report
+
+
+def test_the_noise_sample_is_kept_token_by_token(finished: RunDir):
+    """The terms are those of the sum that the response was ranked by, and their texts are its text."""
+    score = finished.iteration(1).stage("score")
+    done = manifest.read(score)
+    assert done is not None
+    for language in ("en", "es"):
+        terms = read_token_terms(score.tokens_file(language))
+        groups = {group.prompt.id: group for _, _, path in score.shards() for group in tables.stream_scored(path)
+                  if group.prompt.language == language}  # fmt: skip
+        assert len(terms) == 4 * done.counts["languages"][language]["noise"]["rebatched"]["n_groups"]
+        for (id, place), found in terms.items():
+            response = groups[id].responses[place]
+            assert math.fsum(found.log_ratios) == pytest.approx(response.log_ratio, abs=1e-4)
+            assert "".join(found.pieces) == response.response.text
+        assert f"tokens/{language}.jsonl" in done.shards, "a part of what the stage made, with its hash"
 
 
 def test_an_unfinished_run_has_a_report_too(finished: RunDir, tmp_path: Path):

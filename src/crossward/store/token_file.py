@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from crossward.store.json_lines import read_json_lines, write_json_lines
 
 
@@ -18,6 +20,9 @@ class TokenTerms:
     place: int
     pieces: tuple[str, ...]
     log_ratios: tuple[float, ...]
+
+
+_TERMS = TypeAdapter(TokenTerms)
 
 
 def write_token_terms(path: Path, rows: Iterable[TokenTerms]) -> None:
@@ -34,9 +39,11 @@ def read_token_terms(path: Path) -> dict[tuple[str, int], TokenTerms]:
         return {}
     found: dict[tuple[str, int], TokenTerms] = {}
     for number, row in read_json_lines(path):
-        pieces, ratios = row.get("pieces"), row.get("log_ratios")
-        if not (isinstance(pieces, list) and isinstance(ratios, list) and len(pieces) == len(ratios)):
+        try:
+            terms = _TERMS.validate_python(row)
+        except ValidationError:
+            terms = None
+        if terms is None or len(terms.pieces) != len(terms.log_ratios):
             raise ValueError(f"{path}, line {number} holds no tokens with their terms: delete it and run again")
-        terms = TokenTerms(id=row["id"], place=row["place"], pieces=tuple(pieces), log_ratios=tuple(ratios))
         found[terms.id, terms.place] = terms
     return found
