@@ -48,6 +48,8 @@ def test_readme_begins_with_the_two_commands_to_a_report():
 
 def problem_of(words: list[str]) -> str | None:
     """What is wrong with a command, as far as can be told without running it."""
+    while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):  # the environment of one command
+        words = words[1:]
     match words:
         case ["crossward", verb, *arguments]:
             return _crossward(verb, arguments)

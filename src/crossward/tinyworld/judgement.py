@@ -183,22 +183,26 @@ def rank(config: Config, run: RunDir, progress: Progress, *, t: int = 1) -> dict
 
 
 def reward_accuracies(ranked: Mapping[int, Mapping[View, Ranked]]) -> list[RewardAccuracy]:
-    """The same as records of a run, for its report: by iteration, view and language."""
-    return [
-        RewardAccuracy(
-            iteration=t,
-            view=view,
-            language=language,
-            by="gold",
-            accuracy=found[language].estimate,
-            low=found[language].low,
-            high=found[language].high,
-            n_pairs=sum(n for (code, _), (_, n) in views[view].items() if code == language),
-        )
-        for t, views in ranked.items()
-        for view, found in accuracies(views).items()
-        for language in LANGUAGES
-    ]
+    """The same as records of a run, for its report, by iteration, view and language: where gold ranks any pair."""
+    found: list[RewardAccuracy] = []
+    for t, views in ranked.items():
+        for view, by_key in views.items():
+            for language in LANGUAGES:
+                counted = [(id, right, n) for (code, id), (right, n) in by_key.items() if code == language]
+                if n_pairs := sum(n for _, _, n in counted):
+                    rate = clustered_ratio(counted)
+                    record = RewardAccuracy(
+                        iteration=t,
+                        view=view,
+                        language=language,
+                        by="gold",
+                        accuracy=rate.estimate,
+                        low=rate.low,
+                        high=rate.high,
+                        n_pairs=n_pairs,
+                    )
+                    found.append(record)
+    return found
 
 
 def gold_rates(verdicts: Sequence[Verdict]) -> WinRates:
