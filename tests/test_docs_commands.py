@@ -43,6 +43,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.write_text("".join(rows[: 2 if path.parent.name == "prompts" else 1]), encoding="utf-8")
     recipe = (ROOT / "recipes" / "demo.yaml").read_text(encoding="utf-8")
     assert "\niterations: 2 " in recipe
+    (folder / "my-run").symlink_to(demo / "run")  # where my-recipe.yaml runs
     (folder / "my-recipe.yaml").write_text(recipe.replace("\niterations: 2 ", "\niterations: 1 "), encoding="utf-8")
     return folder
 
@@ -96,7 +97,7 @@ def test_readmes_commands_run(readme: Path):
     pairs = (readme / "runs" / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
     assert pairs
     assert {"prompt", "chosen", "rejected"} <= json.loads(pairs[0]).keys()
-    for made in ("small/report.md", "aligned/model.safetensors", "noisy.jsonl", "sure.jsonl"):
+    for made in ("small/report.html", "aligned/model.safetensors", "noisy.jsonl", "sure.jsonl"):
         assert (readme / "runs" / made).exists(), made
 
 

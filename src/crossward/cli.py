@@ -1,6 +1,5 @@
 """The command line: one short function a verb. Heavy imports happen inside, so that --help is quick."""
 
-import json
 import shlex
 import sys
 from dataclasses import asdict
@@ -122,12 +121,13 @@ def run(
     from crossward.pipeline.iterate import run as run_recipe
     from crossward.pipeline.progress import Recorded
     from crossward.pipeline.report.write import write_report
+    from crossward.store.rates_file import read_rates
 
     config = load(recipe, overrides or ())
     recorded = Recorded(console.Terminal())
     directory = run_recipe(config, progress=recorded, redo=redo or ())
     look = write_report(directory, config)
-    rates = json.loads(directory.evaluation.read_text(encoding="utf-8")) if directory.evaluation.exists() else None
+    rates = read_rates(directory.evaluation)
     if as_json:
         console.show_json(
             {

@@ -4,7 +4,6 @@ From the stages' own counts, the measures of answers, the pairs' tables and what
 not there is not looked at. The rules are in core/*_concerns.py; here is where their numbers come from.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
@@ -26,6 +25,7 @@ from crossward.pipeline.pair_concerns import look_at_pairs
 from crossward.store import manifest
 from crossward.store.manifest import StageManifest
 from crossward.store.measures_file import read_measures
+from crossward.store.rates_file import read_rates
 from crossward.store.reward_accuracy_file import read_reward_accuracy
 from crossward.store.run_dir import IterationDir, RunDir
 
@@ -244,26 +244,20 @@ def _look_at_verdicts(directory: RunDir, config: Config, notes: _Notes) -> None:
 
 def _gains(directory: RunDir, name: str) -> list[Gain]:
     """One policy less the start policy, in every language and on average, as evaluation.json has it."""
-    if not directory.evaluation.exists():
-        return []
-    try:
-        differences: list[dict[str, Any]] = json.loads(directory.evaluation.read_bytes())["differences"]
-        return [
-            Gain(
-                language=apart["language"],
-                model=name,
-                other="π_0",
-                n=apart["n_common"],
-                win_rate=apart["win_rate"],
-                low=apart["win_rate_interval"][0],
-                high=apart["win_rate_interval"][1],
-                controlled=apart["lc_win_rate"],
-                controlled_low=apart["lc_interval"][0] if apart["lc_interval"] else None,
-            )
-            for apart in differences
-            if (apart["model"], apart["other"]) == (name, "π_0")
-        ]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(
-            f"{directory.evaluation} holds no win rates: delete it and run again, nothing is judged anew"
-        ) from None
+    rates = read_rates(directory.evaluation) or {"differences": []}
+    differences: list[dict[str, Any]] = rates["differences"]
+    return [
+        Gain(
+            language=apart["language"],
+            model=name,
+            other="π_0",
+            n=apart["n_common"],
+            win_rate=apart["win_rate"],
+            low=apart["win_rate_interval"][0],
+            high=apart["win_rate_interval"][1],
+            controlled=apart["lc_win_rate"],
+            controlled_low=apart["lc_interval"][0] if apart["lc_interval"] else None,
+        )
+        for apart in differences
+        if (apart["model"], apart["other"]) == (name, "π_0")
+    ]

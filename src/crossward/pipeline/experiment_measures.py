@@ -19,6 +19,7 @@ from crossward.store import manifest
 from crossward.store.files import write_text
 from crossward.store.manifest import content_hash, file_sha256
 from crossward.store.measures_file import read_measures
+from crossward.store.rates_file import read_rates
 from crossward.store.run_dir import IterationDir, RunDir
 from crossward.store.shared_stages import held
 from crossward.store.verdict_file import read_verdicts
@@ -151,7 +152,7 @@ def _answer_measures(metric: str, run: RunDir, iterations: int) -> ByPolicy:
 def _win_rates(metric: str, run: RunDir, iterations: int) -> ByPolicy:
     found: ByPolicy = {}
     if metric == "lc_win_rate":
-        for rate in json.loads(run.evaluation.read_text(encoding="utf-8"))["rates"]:
+        for rate in (read_rates(run.evaluation) or {"rates": []})["rates"]:
             if rate["lc_win_rate"] is not None:
                 low, high = rate["lc_interval"]
                 value = Measured(estimate=rate["lc_win_rate"], bounds=(low, high))

@@ -8,6 +8,7 @@ from crossward.pipeline.run_state import RunFound, StageFound, require_run, run_
 from crossward.pipeline.runs import usage
 from crossward.pipeline.stage_metrics import language_rows, rate_metrics
 from crossward.store import manifest
+from crossward.store.rates_file import read_rates
 from crossward.store.run_dir import RunDir
 
 _SUMS = ("prompts", "responses", "answers", "tokens", "n_pairs", "n_judged")
@@ -76,12 +77,8 @@ def training_of(directory: RunDir) -> dict[str, dict[str, Any]]:
 
 def headline_of(found: RunFound, directory: RunDir) -> dict[str, dict[str, float]]:
     """By policy, what its answers came to, a mean over languages: win rates where they were judged, else measures."""
-    try:
-        rates = rate_metrics(json.loads(directory.evaluation.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, AttributeError, KeyError):
-        rates = {}
-    if rates:
-        return {policy: _means(values) for policy, values in rates.items()}
+    if rates := read_rates(directory.evaluation):
+        return {policy: _means(values) for policy, values in rate_metrics(rates).items()}
     headline: dict[str, dict[str, float]] = {}
     for stage in found.stages:
         if stage.manifest is not None and stage.manifest.stage == "evaluate":

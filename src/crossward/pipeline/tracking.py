@@ -18,6 +18,7 @@ from crossward.engines.trackers import NAMES, Kind, TrackedRun, Tracker, open_tr
 from crossward.pipeline.progress import Progress, Relay
 from crossward.pipeline.stage_metrics import rate_metrics, stage_metrics
 from crossward.store.manifest import StageManifest, content_hash
+from crossward.store.rates_file import read_rates
 from crossward.store.run_dir import RunDir
 from crossward.store.tracking_file import Told, read_told, write_told
 
@@ -77,10 +78,8 @@ class Tracked(Relay):
         """The win rates of all policies, where there are any and they are not those that were told."""
 
         def tell() -> None:
-            if not self._directory.evaluation.exists():
-                return
-            rates = json.loads(self._directory.evaluation.read_text(encoding="utf-8"))
-            if self._told.stages.get("evaluation") == (digest := content_hash(rates)):
+            rates = read_rates(self._directory.evaluation)
+            if rates is None or self._told.stages.get("evaluation") == (digest := content_hash(rates)):
                 return
             for policy, values in rate_metrics(rates).items():
                 number = policy.removeprefix("π_")

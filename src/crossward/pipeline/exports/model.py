@@ -16,6 +16,7 @@ from crossward.pipeline.guard import english_guard, told, told_tests
 from crossward.pipeline.judge_stage import english_preferences
 from crossward.store import manifest
 from crossward.store.files import write_text
+from crossward.store.rates_file import read_rates
 from crossward.store.run_dir import StageDir
 
 ADAPTER = "adapter_config.json"
@@ -151,10 +152,9 @@ def _training(run: ExportedRun, iteration: int) -> str:
 
 def _win_rates(run: ExportedRun, iteration: int) -> str:
     """Measured win rates of this policy and of the start policy, with intervals; or that there are none."""
-    path = run.directory.evaluation
-    if not path.exists():
+    found = read_rates(run.directory.evaluation)
+    if found is None:
         return "## Win rates\n\nNot measured: this run asked no judge."
-    found = json.loads(path.read_text(encoding="utf-8"))
     rows = [
         [
             code(rate["model"]),

@@ -15,8 +15,8 @@ from crossward.pipeline.report.blocks import Block, Bullets, Figure, Report, Sec
 from crossward.pipeline.report.headline import TITLES, verdicts
 from crossward.pipeline.report.policies import finished, policies_of
 from crossward.pipeline.report.times import finished_stages
-from crossward.pipeline.report.winrates import read_rates
 from crossward.store import manifest
+from crossward.store.rates_file import read_rates
 from crossward.store.reward_accuracy_file import read_reward_accuracy
 from crossward.store.run_dir import RunDir
 
@@ -81,7 +81,7 @@ def _worries(concerns: Sequence[Concern]) -> list[Words]:
 def _rates(runs: Runs) -> Section | None:
     marks, rows, baselines = [], [], set()
     for name, (directory, _, _) in runs.items():
-        if (found := read_rates(directory)) is None or not found["rates"]:
+        if (found := read_rates(directory.evaluation)) is None or not found["rates"]:
             continue
         last = found["rates"][-1]["model"]
         averages = [{**mean, "language": "average"} for mean in found["averages"]]

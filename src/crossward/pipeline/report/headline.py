@@ -9,8 +9,9 @@ from crossward.core.concerns import Concern, shortened
 from crossward.pipeline.concerns import Look
 from crossward.pipeline.report.blocks import Advice, Block, Bullets, Section, Words, table
 from crossward.pipeline.report.ranking import told_reward
-from crossward.pipeline.report.winrates import rate_figures, read_rates
+from crossward.pipeline.report.winrates import rate_figures
 from crossward.store import manifest
+from crossward.store.rates_file import read_rates
 from crossward.store.run_dir import RunDir
 
 NOT_JUDGED = (
@@ -42,7 +43,7 @@ def headline_section(directory: RunDir, config: Config, look: Look) -> Section:
         ("made with", f"{told_reward(config)}; trained over the {config.train.reference} reference"),
         ("precision, seed", f"{config.models.dtype}, {config.seed}"),
     ]
-    found = read_rates(directory)
+    found = read_rates(directory.evaluation)
     blocks: list[Block] = [
         Bullets(items=(*verdicts(directory), *_worries(look))),
         table(["what", "this run"], facts),
@@ -53,7 +54,7 @@ def headline_section(directory: RunDir, config: Config, look: Look) -> Section:
 
 def verdicts(directory: RunDir) -> list[Words]:
     """What improved and what got worse, by the win rates' paired differences."""
-    found = read_rates(directory)
+    found = read_rates(directory.evaluation)
     if found is None:
         return [Words(text=NOT_JUDGED)]
     return [

@@ -1,6 +1,5 @@
 """Win rates: the paper's table, a chart with intervals, paired differences, and what is to be known of the judge."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ from crossward.engines.charts import Intervals, Mark
 from crossward.pipeline.report.blocks import Block, Figure, Section, Table, Words, table
 from crossward.pipeline.report.policies import policies_of
 from crossward.store import manifest
+from crossward.store.rates_file import read_rates
 from crossward.store.run_dir import RunDir
 
 NOTE = (
@@ -19,16 +19,6 @@ JUDGE = (
     "First shown preferred: half where the judge has no bias of position. Names' mass: how probable it is that the "
     "judge names a model at all. Disagreed: asked in both orders, each names another answer."
 )
-
-
-def read_rates(directory: RunDir) -> dict[str, Any] | None:
-    """What the judged policies won, as core.winrates found it; None where nothing was judged."""
-    if not directory.evaluation.exists():
-        return None
-    try:
-        return json.loads(directory.evaluation.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError(f"{directory.evaluation} is damaged (not valid JSON): delete it and run again") from None
 
 
 def paper_rows(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[list[str], list[list[str]]]:
@@ -54,7 +44,7 @@ def paper_rows(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[list[s
 
 def winrates_section(directory: RunDir) -> Section | None:
     """The section, without the first figure, which is the headline's; None where nothing was judged."""
-    if (found := read_rates(directory)) is None:
+    if (found := read_rates(directory.evaluation)) is None:
         return None
     variants = sorted({rate["lc_variant"] for rate in found["rates"]} - {"none"})
     note = NOTE.format(

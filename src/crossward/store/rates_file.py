@@ -1,0 +1,28 @@
+"""evaluation.json of a run: the win rates of its judged policies, as core.winrates found them. Its one reader."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from crossward.core.winrates import WinRates
+
+_RATES = TypeAdapter(WinRates)
+
+
+def read_rates(path: Path) -> dict[str, Any] | None:
+    """`rates`, `averages` and `differences` as plain values, and who judged where that is told; None without a file.
+
+    Raises ValueError for a file that holds anything else.
+    """
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_bytes())
+        _RATES.validate_python({key: value for key, value in found.items() if key != "judge"})
+    except (ValueError, AttributeError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else None
+        where = f" ({'.'.join(map(str, first['loc']))}: {first['msg']})" if first else ""
+        raise ValueError(f"{path} holds no win rates{where}: delete it and run again") from None
+    return found
