@@ -14,6 +14,7 @@ from crossward.core.records import Prompt, SampledPrompt
 from crossward.engines.protocols import Advance, Sampling, no_progress
 from crossward.pipeline.given import Given
 from crossward.pipeline.iterate import run
+from crossward.pipeline.report.write import write_report
 from crossward.store import edges
 
 
@@ -49,7 +50,9 @@ def main(recipe: str, answers: str, *overrides: str) -> None:
     identity = hashlib.sha256(path.read_bytes()).hexdigest()  # other answers are another run
     config = load(Path(recipe), ["sample.engine=given", "iterations=1", *overrides])
     given = Given(open_sampler=lambda: AnswersFromAFile(path), sampler_identity=identity)
-    print(run(config, progress=Terminal(), given=given).report)
+    directory = run(config, progress=Terminal(), given=given)
+    write_report(directory, config)
+    print(directory.report)
 
 
 if __name__ == "__main__":

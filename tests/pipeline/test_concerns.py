@@ -176,8 +176,9 @@ def evaluation(directory: RunDir, **difference: Any) -> None:
     row = {
         "language": "es", "model": "π_2", "other": "π_0", "n_common": 50, "win_rate": 12.0,
         "win_rate_interval": [4.0, 20.0], "lc_win_rate": 10.0, "lc_interval": [2.0, 18.0],
+        "baseline": "reference", "win_rate_p": 0.01, "lc_p": 0.01,
     } | difference  # fmt: skip
-    directory.evaluation.write_text(json.dumps({"differences": [row]}), encoding="utf-8")
+    directory.evaluation.write_text(json.dumps({"rates": [], "averages": [], "differences": [row]}), encoding="utf-8")
     stage = directory.iteration(2).stage("judge")
     manifest.begin(stage, {}, {})
     counts = {"languages": {"es": {"n": 50, "n_null": 0}}}
@@ -204,7 +205,7 @@ def test_damaged_win_rates_are_told(ours: tuple[Config, RunDir]):
     config, directory = ours
     evaluation(directory)
     directory.evaluation.write_text('{"differences": [{}]}', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"evaluation\.json holds no win rates: delete it and run again"):
+    with pytest.raises(ValueError, match=r"evaluation\.json holds no win rates \(.*: delete it and run again"):
         concerns_of(directory, config)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.experiments import checked, make_experiment, run_all
@@ -25,6 +26,18 @@ def verdict(id: str, preference: float | None) -> Verdict:
     )
 
 
+def rate(language: str, controlled: float | None, interval: list[float] | None) -> dict[str, Any]:
+    return {
+        "model": "π_1", "language": language, "baseline": "reference", "n_judged": 9, "n_null": 0, "win_rate": 55.0,
+        "win_rate_se": 2.0, "lc_win_rate": controlled, "lc_variant": "joint", "lc_interval": interval,
+    }  # fmt: skip
+
+
+def write_rates(folder: RunDir, *rates: dict[str, Any]) -> None:
+    found = {"rates": rates, "averages": [], "differences": []}
+    folder.evaluation.write_text(json.dumps(found), encoding="utf-8")
+
+
 def test_win_rates_come_from_verdicts_and_evaluation_json(tmp_path: Path):
     tree = make_experiment(tmp_path, cells={"a": {}})
     assert not run_all(tree).failures
@@ -32,11 +45,7 @@ def test_win_rates_come_from_verdicts_and_evaluation_json(tmp_path: Path):
     folder = directory.run("a", 1)
     verdicts = [(verdict("p", 1.0), {}), (verdict("q", 0.5), {}), (verdict("r", None), {})]
     write_verdicts(folder.iteration(1).stage("judge").verdicts_file("es"), verdicts)
-    rates = [
-        {"model": "π_1", "language": "es", "lc_win_rate": 61.5, "lc_interval": [50.0, 70.0]},
-        {"model": "π_1", "language": "en", "lc_win_rate": None, "lc_interval": None},
-    ]
-    folder.evaluation.write_text(json.dumps({"rates": rates}), encoding="utf-8")
+    write_rates(folder, rate("es", 61.5, [50.0, 70.0]), rate("en", None, None))
     path, metrics = tmp_path / "measured.json", ("win_rate", "lc_win_rate", "truncated")
     measure_run(path, metrics, run.config, folder, None, Silent())
     key = measured_key(metrics, run.config, folder)
@@ -60,9 +69,8 @@ def test_rates_that_were_tabulated_anew_are_read_anew(tmp_path: Path):
     _, (run,), directory = checked(tree)
     folder, path, metrics = directory.run("a", 1), tmp_path / "measured.json", ("lc_win_rate",)
 
-    def measured_with(rate: float) -> float:
-        row = {"model": "π_1", "language": "es", "lc_win_rate": rate, "lc_interval": [0.0, 100.0]}
-        folder.evaluation.write_text(json.dumps({"rates": [row]}), encoding="utf-8")
+    def measured_with(controlled: float) -> float:
+        write_rates(folder, rate("es", controlled, [0.0, 100.0]))
         measure_run(path, metrics, run.config, folder, None, Silent())
         found = read_measured(path, measured_key(metrics, run.config, folder) or "")
         assert found is not None

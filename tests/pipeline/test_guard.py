@@ -54,7 +54,8 @@ def rows(n: int, *, looping: int = 0, n_chars: int = 100) -> list[AnswerMeasures
 
 def told_by(directory: RunDir, iterations: int, **settings: Any) -> str:
     """The report's section on English; empty where there is none."""
-    section = guard_section(directory, iterations, **settings)
+    found = {t: english_guard(directory, t, **settings) for t in range(1, iterations + 1)}
+    section = guard_section(directory, {t: guarded for t, guarded in found.items() if guarded is not None})
     return section_markdown(section) if section is not None else ""
 
 

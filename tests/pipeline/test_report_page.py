@@ -124,7 +124,7 @@ def test_markdown_of_strangers_holds_no_tag(run: RunDir):
 
 
 def test_what_does_not_fit_is_drawn_by_lot_and_told(run: RunDir):
-    found = list(slices(run))
+    found = list(slices(run, 2))
     browsed = Browsed(len(found), room_bytes=30_000)
     for part in found:
         browsed.add(part, {})

@@ -5,6 +5,7 @@ by shape or dash too. Every mark says its own numbers (`aria-label`), which a pa
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -117,10 +118,12 @@ def spec_of(chart: Chart) -> Spec:
 
 
 def _visible(value: Any) -> Any:
-    """The same values with every text on one line and nothing in it that could turn the direction of writing."""
+    """The same values as JSON can say them, every text on one line and without what turns the direction of writing."""
     match value:
         case str():
             return visible_line(value)
+        case float() if not math.isfinite(value):
+            return None  # drawn as nothing: JSON has no word for it
         case dict():
             return {key: _visible(inner) for key, inner in value.items()}
         case list() | tuple():

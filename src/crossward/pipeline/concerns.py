@@ -18,7 +18,7 @@ from crossward.core.judge_concerns import Gain, bought_by_length, few_judged, re
 from crossward.core.model_concerns import not_the_child
 from crossward.core.pair_concerns import collapsed_spread
 from crossward.engines.weight_distance import weight_distances
-from crossward.pipeline.guard import english_guard
+from crossward.pipeline.guard import Guarded, english_guard
 from crossward.pipeline.guard import told as told_change
 from crossward.pipeline.judge_stage import english_preferences
 from crossward.pipeline.pair_concerns import look_at_pairs
@@ -36,10 +36,14 @@ Means = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What one look at a run gave: its concerns, heaviest first, and the kinds that the run has nothing to tell of."""
+    """What one look at a run gave: its concerns, heaviest first, and the kinds that the run has nothing to tell of.
+
+    `guarded` is what the English guard found, by iteration: a report shows it too, and finding it takes a while.
+    """
 
     concerns: list[Concern]
     unknown: list[Kind]
+    guarded: dict[int, Guarded]
 
     def lines(self) -> list[str]:
         """For a terminal: a short block a concern, and in any case one line that says what was looked at."""
@@ -55,6 +59,7 @@ class _Notes:
     """Concerns as they are found. Of one rule in several iterations the last stands, and names the others."""
 
     found: dict[tuple[Kind, str], list[Concern]] = field(default_factory=dict)
+    guarded: dict[int, Guarded] = field(default_factory=dict)
     looked: set[Kind] = field(default_factory=set)
 
     def note(self, kind: Kind, rule: str, concern: Concern | None) -> None:
@@ -88,7 +93,7 @@ def look_at(directory: RunDir, config: Config) -> Look:
     _look_at_english(directory, config, notes)
     _look_at_verdicts(directory, config, notes)
     unknown = [kind for kind in get_args(Kind) if kind not in notes.looked]
-    return Look(concerns=by_weight(notes.concerns()), unknown=unknown)
+    return Look(concerns=by_weight(notes.concerns()), unknown=unknown, guarded=notes.guarded)
 
 
 def takes_log_ratios(config: Config) -> bool:
@@ -151,7 +156,7 @@ def _look_at_answers(directory: RunDir, config: Config, notes: _Notes) -> None:
             concern = cut_answers(stage.title, _cut(done), max_new_tokens=config.evaluate.max_new_tokens)
             notes.note("truncation", "answers", concern)
         means = _means(here)
-        if base is not None and means:
+        if base is not None and any(means.values()):
             drifted = _compare(stage.title, base, means, notes)
         if name in ("π_ref", "π_0"):
             base = (name, means)
@@ -211,6 +216,7 @@ def _look_at_english(directory: RunDir, config: Config, notes: _Notes) -> None:
         found = english_guard(directory, t, values_of=english_preferences)
         if found is None:
             continue
+        notes.guarded[t] = found
         concern = english_regressed(
             directory.iteration(t).stage("evaluate").title,
             [told_change(change) for change in found.drops],

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from crossward.config import Config
 from crossward.store import manifest
 from crossward.store.files import write_text
+from crossward.store.reward_accuracy_file import read_reward_accuracy, write_reward_accuracy
 from crossward.store.run_dir import RunDir, Stage, StageDir
 
 PACKAGES = ("crossward", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "lingua-language-detector")
@@ -61,12 +62,24 @@ def claim(directory: RunDir, config: Config, again: Sequence[StageDir]) -> None:
     Call when all that can be checked beforehand is sound: what is removed here is gone.
     """
     begun = _begun(directory)
-    for stage in again if begun else _stages(directory):
+    stages = again if begun else _stages(directory)
+    for stage in stages:
         manifest.redo(stage)
+    if stages:
+        _forget_what_was_said(directory, stages)
     resolved = config.model_dump(mode="json")
     write_text(directory.config, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
     if not begun or not directory.provenance.exists():
         write_text(directory.provenance, json.dumps(_provenance(config), indent=2, sort_keys=True) + "\n")
+
+
+def _forget_what_was_said(directory: RunDir, again: Sequence[StageDir]) -> None:
+    """Remove rates and accuracies of policies that are made anew; a judge's answers and other accuracies stay."""
+    directory.evaluation.unlink(missing_ok=True)
+    trained = [t for t in directory.iterations() if directory.iteration(t).stage("train") in again]
+    known = read_reward_accuracy(directory.reward_accuracy)
+    if trained and known:  # iteration t's reward is the policy that iteration t − 1 trained
+        write_reward_accuracy(directory.reward_accuracy, [row for row in known if row.iteration <= min(trained)])
 
 
 def read_config(directory: RunDir) -> dict[str, Any]:

@@ -96,11 +96,9 @@ def score(
         with models:
             return score_missing()
 
-    kept: list[Path] = []
-
     def keep(groups: Sequence[ScoredPrompt], ours: Values, theirs: Values) -> None:
-        if pieces is not None:
-            kept.extend(write_terms(stage, pieces, groups, ours, theirs))
+        if pieces is not None:  # to look at: no part of what later stages are made from
+            write_terms(stage, pieces, groups, ours, theirs)
 
     def score_missing() -> Made:
         shards = {stage.shard(language, index): path for language, index, path in sampled.shards()}
@@ -144,7 +142,7 @@ def score(
                 title=stage.title,
             )
             counts = {language: counts[language] | {"noise": floors[language]} for language in counts}
-        return [*shards, *kept], {"languages": counts}
+        return list(shards), {"languages": counts}
 
     # A view without a steering line is not made anew when the line changes.
     made = {"view": view} | ({"steering": asdict(steering)} if view == "crosslingual" else {})

@@ -1,7 +1,6 @@
 """Where in a response its log-ratio lies: the terms of the noise sample's sums, kept for people to look at."""
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from crossward.core.records import Response, ResponseLogprob, ScoredPrompt
 from crossward.pipeline.noise import Values
@@ -12,16 +11,13 @@ OfGroup = Sequence[ResponseLogprob | None]
 Pieces = Callable[[Response], Sequence[str]]  # a response's tokens as text, the end of turn as ""
 
 
-def write_terms(
-    stage: StageDir, pieces: Pieces, groups: Sequence[ScoredPrompt], ours: Values, theirs: Values
-) -> list[Path]:
-    """One file a language; returns their paths."""
+def write_terms(stage: StageDir, pieces: Pieces, groups: Sequence[ScoredPrompt], ours: Values, theirs: Values) -> None:
+    """One file a language."""
     by_language: dict[str, list[TokenTerms]] = {}
     for group, by_policy, by_reference in zip(groups, ours, theirs, strict=True):
         by_language.setdefault(group.prompt.language, []).extend(_terms(group, pieces, by_policy, by_reference))
     for language, rows in by_language.items():
         write_token_terms(stage.tokens_file(language), rows)
-    return [stage.tokens_file(language) for language in by_language]
 
 
 def _terms(group: ScoredPrompt, pieces: Pieces, ours: OfGroup, theirs: OfGroup) -> Iterator[TokenTerms]:

@@ -16,7 +16,7 @@ from crossward.core.records import SampledPrompt, View
 from crossward.core.rewards import RewardAccuracy
 from crossward.core.verdicts import Verdict
 from crossward.core.winrates import WinRates, win_rates
-from crossward.pipeline.assemble import Engines, checkpoint
+from crossward.pipeline.assemble import Engines, Model, checkpoint
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.stage_files import read_sampled
 from crossward.pipeline.streams import score_groups
@@ -154,20 +154,20 @@ def accuracies(ranked: Mapping[View, Ranked]) -> dict[View, dict[str, Interval]]
 
 
 def rank(config: Config, run: RunDir, progress: Progress, *, t: int = 1) -> dict[View, Ranked]:
-    """π_(t−1)'s own held-out answers ranked by iteration t's reward log π_(t−1)/π_I under either view, against gold."""
+    """π_(t−1)'s own held-out answers ranked by iteration t's reward under either view, held against gold.
+
+    The reward is log π_(t−1)/π_I, or what the recipe says of it (reward.policy, reward.reference).
+    """
     engines = Engines(config)
-    trained = run.iteration(t - 1).stage("train")
-    done = manifest.read(trained)
-    models = (
-        engines.policy() if done is None else checkpoint(engines, trained.checkpoint, done.digest),
-        engines.reference(),
-    )
+    policies = [engines.policy(), *(_trained(engines, run, k) for k in range(1, t))]
+    ours = policies[0] if config.reward.policy == "initial" else policies[-1]
+    base = policies[-2] if config.reward.reference == "previous" and t > 1 else engines.reference()
     groups = [group for language in LANGUAGES for group in _answers(run.iteration(t - 1), language)]
     views: tuple[View, ...] = ("crosslingual", "multilingual")
     total = 2 * len(views) * sum(len(group.responses) for group in groups)
     with (
-        closing(engines.scorer(models[0])) as policy,
-        closing(engines.scorer(models[1])) as reference,
+        closing(engines.scorer(ours)) as policy,
+        closing(engines.scorer(base)) as reference,
         progress.task(f"gold: log-probabilities of π_{t - 1}'s answers under both views", total) as advance,
     ):
         return {
@@ -180,6 +180,13 @@ def rank(config: Config, run: RunDir, progress: Progress, *, t: int = 1) -> dict
             }
             for view in views
         }
+
+
+def _trained(engines: Engines, run: RunDir, t: int) -> Model:
+    stage = run.iteration(t).stage("train")
+    done = manifest.read(stage)
+    assert done is not None, "a finished run"
+    return checkpoint(engines, stage.checkpoint, done.digest)
 
 
 def reward_accuracies(ranked: Mapping[int, Mapping[View, Ranked]]) -> list[RewardAccuracy]:

@@ -1,6 +1,7 @@
 """The report's sections on answers to held-out prompts: what they show by themselves, policy by policy."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crossward.core.answer_measures import UNSURE
@@ -17,6 +18,7 @@ NOTE = (
 )
 CONFUSION = "Answers by the language that was asked for (rows) and the one that was identified (columns)."
 UNTOLD = "No identifier was asked for the language of the answers (pair.language_filter: none)."
+MOST_COLUMNS, OTHERS = 24, "others"
 _TABLES = (
     ("n_chars", "empty", "truncated", "repetition", "looping"),
     ("fidelity", "code_switching", "chrf"),
@@ -76,10 +78,14 @@ def length_figure(measured: Measured) -> list[Figure]:
 
 def confusion_figure(policy: str, told: Measured) -> Figure:
     """One policy's answers: share of each identified language in every asked one."""
-    own = [(language, counts["identified_as"]) for name, language, counts in told if name == policy]
     columns = _columns(told)
+    own = [
+        (language, {**counts["identified_as"], OTHERS: _others(counts["identified_as"], columns)})
+        for name, language, counts in told
+        if name == policy
+    ]
     marks = tuple(
-        Mark(place=language, series=code, value=found.get(code, 0) / (sum(found.values()) or 1))
+        Mark(place=language, series=code, value=found.get(code, 0) / (sum(found.get(c, 0) for c in columns) or 1))
         for language, found in own
         for code in columns
     )
@@ -89,8 +95,17 @@ def confusion_figure(policy: str, told: Measured) -> Figure:
 
 
 def _columns(told: Measured) -> list[str]:
-    codes = {code for _, _, counts in told for code in counts["identified_as"]} - {UNSURE}
-    return [*sorted(codes), UNSURE]
+    """The languages that were identified, the commonest where they are many, the others together."""
+    seen: Counter[str] = Counter()
+    for _, _, counts in told:
+        seen.update(counts["identified_as"])
+    del seen[UNSURE]
+    shown = sorted(code for code, _ in seen.most_common(MOST_COLUMNS))
+    return [*shown, *([OTHERS] if len(seen) > MOST_COLUMNS else []), UNSURE]
+
+
+def _others(found: Mapping[str, int], columns: Sequence[str]) -> int:
+    return sum(n for code, n in found.items() if code not in columns)
 
 
 def _mean(counts: dict[str, Any], name: str) -> str | None:

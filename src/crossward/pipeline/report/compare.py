@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crossward.config import Config
+from crossward.core.comparisons import AVERAGE
 from crossward.core.concerns import Concern
 from crossward.engines.charts import Intervals, Mark, Stacks
 from crossward.pipeline.report.answers import measured_of
 from crossward.pipeline.report.blocks import Block, Bullets, Figure, Report, Section, Words, table
 from crossward.pipeline.report.headline import TITLES, verdicts
-from crossward.pipeline.report.policies import finished, policies_of
+from crossward.pipeline.report.policies import finished, in_order, policies_of
 from crossward.pipeline.report.times import finished_stages
 from crossward.store import manifest
 from crossward.store.rates_file import read_rates
@@ -83,8 +84,8 @@ def _rates(runs: Runs) -> Section | None:
     for name, (directory, _, _) in runs.items():
         if (found := read_rates(directory.evaluation)) is None or not found["rates"]:
             continue
-        last = found["rates"][-1]["model"]
-        averages = [{**mean, "language": "average"} for mean in found["averages"]]
+        last = in_order(rate["model"] for rate in found["rates"])[-1]
+        averages = [{**mean, "language": AVERAGE} for mean in found["averages"]]
         for rate in [*found["rates"], *averages]:
             low, high = _bounds(rate)
             rows.append([name, rate["model"], rate["language"], rate["win_rate"], low, high, rate.get("lc_win_rate")])
@@ -123,7 +124,7 @@ def _accuracies(runs: Runs) -> Section | None:
         marks = tuple(
             Mark(
                 place=row.language,
-                series=f"{name}, iteration {row.iteration}",
+                series=f"{name}, iteration {row.iteration}, by {row.by}",
                 value=row.accuracy,
                 low=row.low,
                 high=row.high,
@@ -140,8 +141,8 @@ def _accuracies(runs: Runs) -> Section | None:
 def _pairs(runs: Runs) -> Section | None:
     rows = [
         [name, t, language, *(counts[key] for key in _COUNTS)]
-        for name, (directory, _, _) in runs.items()
-        for t, done in finished(directory, "pair")
+        for name, (directory, config, _) in runs.items()
+        for t, done in finished(directory, "pair", config.iterations)
         for language, counts in done.by_language
     ]
     header = ["run", "iteration", "language", "prompts", "pairs", "α", "length gap", "mean margin", "skipped"]
@@ -162,8 +163,8 @@ def _answers(runs: Runs) -> Section | None:
                 low=found["low"],
                 high=found["high"],
             )
-            for name, (directory, _, _) in runs.items()
-            for policy, language, counts in measured_of(_evaluated(directory)[-1:])
+            for name, (directory, config, _) in runs.items()
+            for policy, language, counts in measured_of(_evaluated(directory, config.iterations)[-1:])
             if (found := counts.get("measures", {}).get(measure)) is not None
         ]
         if marks:
@@ -173,16 +174,16 @@ def _answers(runs: Runs) -> Section | None:
     return Section(anchor="answers", title="Answers to held-out prompts", blocks=tuple(figures)) if figures else None
 
 
-def _evaluated(directory: RunDir) -> list[tuple[str, manifest.StageManifest]]:
-    found = [(name, manifest.read(here.stage("evaluate"))) for name, here in policies_of(directory)]
+def _evaluated(directory: RunDir, iterations: int) -> list[tuple[str, manifest.StageManifest]]:
+    found = [(name, manifest.read(here.stage("evaluate"))) for name, here in policies_of(directory, iterations)]
     return [(name, done) for name, done in found if done is not None]
 
 
 def _times(runs: Runs) -> Section | None:
     marks, rows = [], []
-    for name, (directory, _, _) in runs.items():
+    for name, (directory, config, _) in runs.items():
         spent: dict[str, float] = {}
-        for _, stage, done in finished_stages(directory):
+        for _, stage, done in finished_stages(directory, config.iterations):
             spent[stage] = spent.get(stage, 0.0) + done.seconds
         marks += [Mark(place=name, series=stage, value=seconds) for stage, seconds in spent.items()]
         rows += [[name, stage, seconds] for stage, seconds in spent.items()]

@@ -1,7 +1,9 @@
 """The report's section on English: each iteration against iteration 0, drops said loudly, and what could be seen."""
 
+from collections.abc import Mapping
+
 from crossward.core.guard import Change
-from crossward.pipeline.guard import Guarded, ValuesOf, english_guard, no_values, told, told_tests
+from crossward.pipeline.guard import Guarded, told, told_tests
 from crossward.pipeline.report.blocks import Block, Bullets, Section, Words, table
 from crossward.pipeline.report.tables import cell
 from crossward.store import manifest
@@ -15,8 +17,8 @@ NOTE = (
 TITLE = "English guard"
 
 
-def guard_section(directory: RunDir, iterations: int, *, values_of: ValuesOf = no_values) -> Section | None:
-    """The section for iterations 1 to `iterations`; None where no policy has answered yet."""
+def guard_section(directory: RunDir, guarded: Mapping[int, Guarded]) -> Section | None:
+    """The section, of what the guard found by iteration; None where no policy has answered yet."""
     start = directory.iteration(0).stage("evaluate")
     if manifest.read(start) is None:
         return None
@@ -28,15 +30,13 @@ def guard_section(directory: RunDir, iterations: int, *, values_of: ValuesOf = n
         return _section(
             Words(text=f"English is not among the evaluated languages ({seen}): what it lost is not known.")
         )
-    found = [(t, english_guard(directory, t, values_of=values_of)) for t in range(1, iterations + 1)]
-    done = [(t, guarded) for t, guarded in found if guarded is not None]
-    if not done:
+    if not guarded:
         return None
-    changes = [(t, change) for t, guarded in done for change in (*guarded.changes, guarded.length) if change]
+    changes = [(t, change) for t, found in guarded.items() for change in (*found.changes, found.length) if change]
     header = ["iteration", "measure", "prompts", "left out", "before", "after", "difference", "95 %", "smallest drop"]
     loud = [k for k, (_, change) in enumerate(changes) if change.measure != "n_chars" and change.dropped]
     return _section(
-        Bullets(items=tuple(_verdict(t, guarded) for t, guarded in done)),
+        Bullets(items=tuple(_verdict(t, found) for t, found in guarded.items())),
         table(header, [_row(t, change) for t, change in changes], loud=loud),
         Words(text=NOTE, tone="note"),
     )

@@ -8,6 +8,7 @@ from crossward.core.comparisons import AVERAGE
 from crossward.core.concerns import Concern, shortened
 from crossward.pipeline.concerns import Look
 from crossward.pipeline.report.blocks import Advice, Block, Bullets, Section, Words, table
+from crossward.pipeline.report.policies import in_order
 from crossward.pipeline.report.ranking import told_reward
 from crossward.pipeline.report.winrates import rate_figures
 from crossward.store import manifest
@@ -59,7 +60,7 @@ def verdicts(directory: RunDir) -> list[Words]:
         return [Words(text=NOT_JUDGED)]
     return [
         words
-        for model in dict.fromkeys(apart["model"] for apart in found["differences"])
+        for model in in_order(apart["model"] for apart in found["differences"])
         if (words := _verdict(model, [a for a in found["differences"] if a["model"] == model and a["other"] == "π_0"]))
     ]
 
@@ -88,7 +89,8 @@ def _title(concern: Concern) -> str:
 
 def _verdict(model: str, aparts: Sequence[Apart]) -> Words | None:
     """One policy against π_0: the average in numbers, the languages by name."""
-    judged = [(apart["language"], *_difference(apart)) for apart in aparts]
+    controlled = all(apart["lc_interval"] for apart in aparts)  # or the languages are not alike
+    judged = [(apart["language"], *_difference(apart, controlled)) for apart in aparts]
     judged = [found for found in judged if found[1] is not None]
     if not judged:
         return None
@@ -98,7 +100,7 @@ def _verdict(model: str, aparts: Sequence[Apart]) -> Words | None:
     overall = next((found for found in judged if found[0] == AVERAGE), judged[0])
     _, points, low, high = overall
     where = "on average over the languages" if overall[0] == AVERAGE else f"in {overall[0]}"
-    rate = "length-controlled win rate" if any(apart["lc_interval"] for apart in aparts) else "win rate"
+    rate = "length-controlled win rate" if controlled else "win rate"
     told = f"{model}: {rate} {points:+.1f} points [{low:+.1f}, {high:+.1f}] over π_0 {where}"
     parts = [
         f"{name} {', '.join(languages)}"
@@ -109,9 +111,9 @@ def _verdict(model: str, aparts: Sequence[Apart]) -> Words | None:
     return Words(text=f"{told}; {'; '.join(parts)}.", tone=tone)
 
 
-def _difference(apart: Apart) -> tuple[float | None, float, float]:
-    """Length-controlled where it is known, else raw: points and interval."""
-    key, bounds = ("lc_win_rate", "lc_interval") if apart["lc_interval"] else ("win_rate", "win_rate_interval")
+def _difference(apart: Apart, controlled: bool) -> tuple[float | None, float, float]:
+    """Points and interval; None where there are none."""
+    key, bounds = ("lc_win_rate", "lc_interval") if controlled else ("win_rate", "win_rate_interval")
     if apart[key] is None or apart[bounds] is None:
         return None, 0.0, 0.0
     return apart[key], *apart[bounds]

@@ -13,12 +13,12 @@ from crossward.pipeline.report.blocks import (
     Table,
     Words,
 )
-from crossward.pipeline.report.tables import table
+from crossward.pipeline.report.tables import escaped, table
 
 
 def markdown(report: Report) -> str:
     """The whole report; the pair browser is named only."""
-    return "\n\n".join([f"# {report.title}", *map(section_markdown, report.sections)]) + "\n"
+    return "\n\n".join([f"# {_plain(report.title)}", *map(section_markdown, report.sections)]) + "\n"
 
 
 def section_markdown(section: Section) -> str:
@@ -37,7 +37,7 @@ def _block(block: Block) -> str:
         case Figure():
             return "\n\n".join(part for part in (_table(block.table, block.chart.title), _plain(block.note)) if part)
         case Advice():
-            told = f"{block.seen} {block.why} {block.advice} ({block.page})"
+            told = f"{block.seen}. Why it matters: {block.why}. To try: {block.advice}. More: {block.page}"
             return f"**{_plain(block.title)}**: {_plain(told)}"
         case Code():
             fence = "`" * max(3, 1 + max((len(run) for run in _backticks(block.text)), default=0))
@@ -60,8 +60,8 @@ def _words(words: Words) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown cannot take for HTML."""
-    return visible(text).replace("<", "&lt;")
+    """Text on one line that Markdown cannot take for HTML, a link or a picture."""
+    return escaped(text)
 
 
 def _backticks(text: str) -> list[str]:

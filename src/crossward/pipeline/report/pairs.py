@@ -64,7 +64,8 @@ def _near(curve: Sequence[Sequence[float]], alpha: float) -> list[tuple[float, f
     reach = 2 * abs(alpha)
     inside = [point for k, point in enumerate(points) if k < CURVE_FEWEST or abs(point[0] - alpha) <= reach]
     step = max(1, len(inside) // CURVE_DOTS)
-    return sorted(inside)[::step]
+    kept = {*sorted(inside)[::step], points[0], min(points, key=lambda point: abs(point[0]))} if points else set()
+    return sorted(kept)
 
 
 def skips_section(paired: Paired) -> Section | None:

@@ -51,7 +51,7 @@ def accuracy_section(directory: RunDir) -> Section:
 
 
 def _series(row: RewardAccuracy) -> str:
-    return f"iteration {row.iteration}, {row.view}"
+    return f"iteration {row.iteration}, {row.view}, by {row.by}"
 
 
 def distribution_figure(values: Values, *, title: str, axis: str, floors: Mapping[str, float], note: str) -> Figure:
@@ -83,10 +83,10 @@ def distribution_figure(values: Values, *, title: str, axis: str, floors: Mappin
     return Figure(chart=chart, table=table(header, rows), note=note)
 
 
-def noise_floors(directory: RunDir) -> dict[str, float]:
+def noise_floors(directory: RunDir, iterations: int) -> dict[str, float]:
     """The largest margin under which a pair is noise, by language, over the iterations that measured one."""
     found: dict[str, float] = {}
-    for _, scored in finished(directory, "score"):
+    for _, scored in finished(directory, "score", iterations):
         for language, counts in scored.by_language:
             if (noise := counts.get("noise")) is not None:
                 found[language] = max(found.get(language, 0.0), noise["margin"])

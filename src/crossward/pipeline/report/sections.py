@@ -3,7 +3,6 @@
 from crossward.config import Config
 from crossward.core.records import PreferencePair, ScoredPrompt
 from crossward.pipeline.concerns import Look
-from crossward.pipeline.judge_stage import english_preferences
 from crossward.pipeline.report.answers import answers_section, languages_section
 from crossward.pipeline.report.blocks import Block, Browser, Report, Section
 from crossward.pipeline.report.browse import Browsed
@@ -29,28 +28,29 @@ MARGINS = (
 
 def report_of(directory: RunDir, config: Config, look: Look) -> Report:
     """Everything there is to say of a run, finished or not: what is not done yet is left out."""
+    n = config.iterations
     evaluated = [
         (name, done)
-        for name, here in policies_of(directory)
+        for name, here in policies_of(directory, n)
         if (done := manifest.read(here.stage("evaluate"))) is not None
     ]
-    paired = list(finished(directory, "pair"))
-    pictures, browser = _looked_at(directory)
+    paired = list(finished(directory, "pair", n))
+    pictures, browser = _looked_at(directory, n)
     found = [
         headline_section(directory, config, look),
         concerns_section(look.concerns),
-        winrates_section(directory),
-        guard_section(directory, config.iterations, values_of=english_preferences),
+        winrates_section(directory, n),
+        guard_section(directory, look.guarded),
         accuracy_section(directory),
         pictures,
         length_section(paired),
         skips_section(paired),
         answers_section(evaluated),
         languages_section(evaluated),
-        training_section(directory),
+        training_section(directory, n),
         browser,
-        *(iteration_section(directory, t) for t in range(1, config.iterations + 1)),
-        times_section(directory),
+        *(iteration_section(directory, t) for t in range(1, n + 1)),
+        times_section(directory, n),
         provenance_section(directory),
     ]
     return Report(
@@ -59,17 +59,17 @@ def report_of(directory: RunDir, config: Config, look: Look) -> Report:
     )
 
 
-def _looked_at(directory: RunDir) -> tuple[Section | None, Section | None]:
+def _looked_at(directory: RunDir, iterations: int) -> tuple[Section | None, Section | None]:
     """Distributions of scores and margins, and the pair browser: one pass over the groups."""
     n_slices = sum(
         len(ranked_stage(directory.iteration(t)).languages() or directory.iteration(t).stage("pair").language_files())
-        for t in directory.iterations()
+        for t in range(1, iterations + 1)
     )
     browsed = Browsed(n_slices)
     scores: dict[str, dict[str, list[float]]] = {}
     margins: dict[str, dict[str, list[float]]] = {}
-    whole, nats = True, True
-    for found in slices(directory):
+    whole, in_nats, ranked_any = True, True, False
+    for found in slices(directory, iterations):
         terms = read_token_terms(directory.iteration(found.iteration).stage("score").tokens_file(found.language))
         browsed.add(found, terms)
         name = f"iteration {found.iteration}"
@@ -79,15 +79,17 @@ def _looked_at(directory: RunDir) -> tuple[Section | None, Section | None]:
             seen.outcome.margin for seen in found.seen if isinstance(seen.outcome, PreferencePair)
         ]
         whole = whole and found.whole
-        nats = nats and all(isinstance(group, ScoredPrompt) for group in ranked)
+        in_nats = in_nats and all(isinstance(group, ScoredPrompt) for group in ranked)
+        ranked_any = ranked_any or bool(ranked)
     if not browsed.groups:
         return None, None
+    nats = in_nats and ranked_any  # pairs by direction have no score at all
     unit = ", nats" if nats else ""
     figures: list[Block] = [
         distribution_figure(values, title=title, axis=axis, floors=floors, note=note.format(unit=unit))
         for values, title, axis, floors, note in (
             (scores, "Log-ratios" if nats else "Ratings", f"score{unit}", {}, SCORES),
-            (margins, "Margins of the pairs", f"margin{unit}", noise_floors(directory), MARGINS),
+            (margins, "Margins of the pairs", f"margin{unit}", noise_floors(directory, iterations), MARGINS),
         )
         if any(series for by in values.values() for series in by.values())
     ]

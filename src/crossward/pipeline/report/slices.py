@@ -42,9 +42,9 @@ def ranked_stage(here: IterationDir) -> StageDir:
     return here.stage("rate") if here.stage("rate").shards() else here.stage("score")
 
 
-def slices(directory: RunDir) -> Iterator[Slice]:
+def slices(directory: RunDir, iterations: int) -> Iterator[Slice]:
     """Slice after slice of all iterations, one in memory at a time."""
-    for t in directory.iterations():
+    for t in range(1, iterations + 1):
         here = directory.iteration(t)
         languages = ranked_stage(here).languages() or [path.stem for path in here.stage("pair").language_files()]
         for language in languages:

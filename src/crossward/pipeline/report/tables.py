@@ -7,9 +7,9 @@ from crossward.core.plain_text import visible_line
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A Markdown table; numbers to the right."""
-    body = [[_escaped(cell(value)) for value in row] for row in rows]
+    body = [[escaped(cell(value)) for value in row] for row in rows]
     rule = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [[*map(_escaped, header)], rule, *body])
+    return "\n".join("| " + " | ".join(row) + " |" for row in [[*map(escaped, header)], rule, *body])
 
 
 def cell(value: object) -> str:
@@ -25,5 +25,7 @@ def cell(value: object) -> str:
             return str(value)
 
 
-def _escaped(text: str) -> str:
-    return visible_line(text.replace("\n", " ")).replace("|", "\\|").replace("<", "&lt;")
+def escaped(text: str) -> str:
+    """Text on one line that Markdown cannot take for HTML, a link, a picture, or the end of a cell."""
+    text = visible_line(text.replace("\n", " "))
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("](", "]\\(")

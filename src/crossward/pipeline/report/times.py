@@ -9,9 +9,9 @@ from crossward.store.manifest import StageManifest
 from crossward.store.run_dir import RunDir, Stage
 
 
-def times_section(directory: RunDir) -> Section | None:
+def times_section(directory: RunDir, iterations: int) -> Section | None:
     """Seconds and tokens of every finished stage; None where none has finished."""
-    found = finished_stages(directory)
+    found = finished_stages(directory, iterations)
     if not found:
         return None
     marks = tuple(Mark(place=where, series=name, value=done.seconds) for where, name, done in found)
@@ -25,9 +25,9 @@ def times_section(directory: RunDir) -> Section | None:
     return Section(anchor="time", title="Time and tokens per stage", blocks=(figure,))
 
 
-def finished_stages(directory: RunDir) -> list[tuple[str, str, StageManifest]]:
+def finished_stages(directory: RunDir, iterations: int) -> list[tuple[str, str, StageManifest]]:
     """Folder, stage and manifest of every finished stage, in the order of the method."""
-    folders = [directory.reference, *(directory.iteration(t) for t in directory.iterations())]
+    folders = [directory.reference, *(directory.iteration(t) for t in range(iterations + 1))]
     return [
         (here.path.name, name, done)
         for here in folders

@@ -1,7 +1,8 @@
 """The report's section on training: losses apart, log-probabilities and margins, step by step."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from crossward.engines.charts import Dot, Lines
@@ -23,9 +24,9 @@ CURVES: tuple[tuple[str, str, dict[str, str]], ...] = (
 Logged = Sequence[dict[str, Any]]
 
 
-def training_section(directory: RunDir) -> Section | None:
+def training_section(directory: RunDir, iterations: int) -> Section | None:
     """Curves of all iterations beside each other; None where nothing was trained."""
-    logged = {t: read_metrics(directory.iteration(t).stage("train")) for t in directory.iterations()}
+    logged = {t: read_metrics(directory.iteration(t).stage("train")) for t in range(1, iterations + 1)}
     logged = {t: lines for t, lines in logged.items() if lines}
     if not logged:
         return None
@@ -41,7 +42,8 @@ def training_section(directory: RunDir) -> Section | None:
         if dots:
             chart = Lines(title=title, x_axis="step", y_axis=axis, dots=tuple(dots))
             blocks.append(Figure(chart=chart, table=table(["line", "first step", "last step"], _ends(logged, names))))
-    blocks += _dropped(directory)
+    blocks += _broken(logged)
+    blocks += _dropped(directory, iterations)
     return Section(anchor="training", title="Training", blocks=tuple(blocks))
 
 
@@ -73,7 +75,7 @@ def read_metrics(stage: StageDir) -> list[dict[str, Any]]:
             step = json.loads(line)
         except ValueError:
             continue
-        if isinstance(step, dict) and "step" in step:
+        if isinstance(step, dict) and isinstance(step.get("step"), int):
             found.append(step)
     return found
 
@@ -86,9 +88,20 @@ def _ends(logged: dict[int, list[dict[str, Any]]], names: dict[str, str]) -> lis
     ]
 
 
-def _dropped(directory: RunDir) -> list[Block]:
-    found = []
-    for t, trained in finished(directory, "train"):
+def _broken(logged: Mapping[int, Logged]) -> list[Block]:
+    """What was no number any more, which no chart can show."""
+    found: list[Block] = []
+    for t, lines in logged.items():
+        values = [(name, value) for line in lines for name, value in line.items() if isinstance(value, float)]
+        if names := sorted({name for name, value in values if not isfinite(value)}):
+            text = f"Iteration {t}: not a number in some steps: {', '.join(names)}."
+            found.append(Words(text=text, tone="bad"))
+    return found
+
+
+def _dropped(directory: RunDir, iterations: int) -> list[Block]:
+    found: list[Block] = []
+    for t, trained in finished(directory, "train", iterations):
         summary = {k: v for k, v in trained.counts.get("training", {}).items() if k.startswith("dropped")}
         if any(summary.values()):
             found.append(Words(text=f"Iteration {t}: pairs left out of training: {cell(summary)}."))

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from crossward.core.comparisons import AVERAGE
 from crossward.engines.charts import Intervals, Mark
 from crossward.pipeline.report.blocks import Block, Figure, Section, Table, Words, table
-from crossward.pipeline.report.policies import policies_of
+from crossward.pipeline.report.policies import in_order, policies_of
 from crossward.store import manifest
 from crossward.store.rates_file import read_rates
 from crossward.store.run_dir import RunDir
@@ -25,7 +26,7 @@ def paper_rows(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[list[s
     """Header and rows of the rates that core.winrates found, as plain values."""
     languages = list(dict.fromkeys(rate["language"] for rate in found["rates"]))
     controlled = any(rate["lc_win_rate"] is not None for rate in found["rates"])
-    models = list(dict.fromkeys(rate["model"] for rate in found["rates"]))
+    models = in_order(rate["model"] for rate in found["rates"])
     by_key = {(rate["model"], rate["language"]): rate for rate in found["rates"]}
     means = {mean["model"]: mean for mean in found["averages"]}
     header = ["model"]
@@ -42,7 +43,7 @@ def paper_rows(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[list[s
     return header, rows
 
 
-def winrates_section(directory: RunDir) -> Section | None:
+def winrates_section(directory: RunDir, iterations: int) -> Section | None:
     """The section, without the first figure, which is the headline's; None where nothing was judged."""
     if (found := read_rates(directory.evaluation)) is None:
         return None
@@ -58,7 +59,7 @@ def winrates_section(directory: RunDir) -> Section | None:
         header = ["difference", "language", "common", "LC", "95 %", "p", "WR", "95 %", "p"]
         rows = [_difference(apart) for apart in found["differences"]]
         blocks.append(table(header, rows, caption="Paired differences, in points", folded=True))
-    if judged := _judge_rows(directory):
+    if judged := _judge_rows(directory, iterations):
         head = ["policy", "language", "comparisons", "null", "why", "first shown preferred", "names' mass", "letters"]
         blocks += [
             table([*head, "disagreed"], judged, caption="The judge", folded=True),
@@ -69,7 +70,9 @@ def winrates_section(directory: RunDir) -> Section | None:
 
 def rate_figures(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Figure]:
     """Win rates and, where there are any, length-controlled ones, a row a language, the average last."""
-    every = [*found["rates"], *({**mean, "language": "average"} for mean in found["averages"])]
+    every = [*found["rates"], *({**mean, "language": AVERAGE} for mean in found["averages"])]
+    place = {model: k for k, model in enumerate(in_order(rate["model"] for rate in every))}
+    every.sort(key=lambda rate: (rate["language"] == AVERAGE, rate["language"], place[rate["model"]]))
     figures = []
     for key, bounds, name in (
         ("lc_win_rate", "lc_interval", "length-controlled win rate"),
@@ -133,11 +136,11 @@ def _difference(apart: Mapping[str, Any]) -> list[object]:
     ]
 
 
-def _judge_rows(directory: RunDir) -> list[list[object]]:
+def _judge_rows(directory: RunDir, iterations: int) -> list[list[object]]:
     keys = ("n", "n_null", "nulls", "first_shown_preferred", "named_mass", "letters_only", "orders_disagreed")
     return [
         [name, language, *(counts[key] for key in keys)]
-        for name, here in policies_of(directory)
+        for name, here in policies_of(directory, iterations)
         if (done := manifest.read(here.stage("judge"))) is not None
         for language, counts in sorted(done.counts["languages"].items())
     ]

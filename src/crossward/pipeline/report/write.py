@@ -50,6 +50,8 @@ def compare(runs: Sequence[Path], output: Path | None = None) -> Path:
         name: (directory, config, concerns_of(directory, config))
         for name, (directory, config) in zip(names, opened, strict=True)
     }
+    if output is None and len({directory.root.resolve().parts[:2] for directory, _ in opened}) > 1:
+        raise ValueError("the runs have no folder in common but the root: name the page's file with --output FILE")
     together = Path(os.path.commonpath([directory.root.absolute() for directory, _ in opened]))
     path = output or (together / "comparison.html")
     write_text(path, page(comparison_of(described)))
