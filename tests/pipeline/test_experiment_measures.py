@@ -17,6 +17,7 @@ from crossward.pipeline.experiment_measures import (
     read_measured,
 )
 from crossward.pipeline.progress import Silent
+from crossward.store.run_dir import RunDir
 from crossward.store.verdict_file import write_verdicts
 
 
