@@ -12,8 +12,10 @@ from crossward.core.plain_text import visible
 from crossward.pipeline.concerns import look_at
 from crossward.pipeline.report.blocks import Report, Section, Words
 from crossward.pipeline.report.browse import LONGEST_TEXT, Browsed
+from crossward.pipeline.report.headline import verdicts
 from crossward.pipeline.report.markdown import markdown
 from crossward.pipeline.report.page import json_in_page, page
+from crossward.pipeline.report.pairs import _near
 from crossward.pipeline.report.sections import report_of
 from crossward.pipeline.report.slices import slices
 from crossward.pipeline.report.write import compare, report_again
@@ -159,3 +161,51 @@ def _opened(run: RunDir):
     from crossward.pipeline.report.write import open_run
 
     return open_run(run.root)
+
+
+def test_a_training_that_broke_is_told_and_still_drawn(tmp_path: Path):
+    directory, _ = make_run(tmp_path / "run", prompts=2)
+    metrics = directory.iteration(2).stage("train").metrics
+    lines = ['{"step": 1, "loss": 1.0}', '{"step": 2, "loss": NaN, "dpo_loss": Infinity}', '{"step": "x"}', "[]", "5"]
+    metrics.write_text("\n".join(lines), encoding="utf-8")
+    html = report_again(directory.root).read_text(encoding="utf-8")
+    assert "Iteration 2: not a number in some steps: dpo_loss, loss." in html
+
+
+def test_a_headline_never_calls_a_raw_rate_length_controlled(tmp_path: Path):
+    directory, _ = make_run(tmp_path / "run", prompts=2)
+    rates = json.loads(directory.evaluation.read_text(encoding="utf-8"))
+    for apart in rates["differences"]:
+        if apart["language"] == "ar":  # one language alone could be controlled
+            apart |= {"lc_win_rate": 30.0, "lc_interval": [20.0, 40.0], "lc_p": 0.01}
+    directory.evaluation.write_text(json.dumps(rates), encoding="utf-8")
+    told = [words.text for words in verdicts(directory)]
+    assert told
+    assert not any("length-controlled" in text for text in told)
+
+
+def test_iterations_that_the_recipe_no_longer_has_are_not_shown(tmp_path: Path):
+    directory, config = make_run(tmp_path / "run", prompts=2)
+    fewer = config.model_copy(update={"iterations": 1})
+    report = report_of(directory, fewer, look_at(directory, fewer))
+    text = markdown(report)
+    assert "Prompts of iteration 1" in text
+    for second in ("## Iteration 2", "Prompts of iteration 2", "iteration 2, crosslingual", "iteration-2/train"):
+        assert second not in text
+
+
+def test_runs_with_nothing_in_common_need_a_place_for_their_page(run: RunDir, monkeypatch: pytest.MonkeyPatch):
+    apart = [(RunDir(Path("/a/run")), None), (RunDir(Path("/b/run")), None)]
+    monkeypatch.setattr("crossward.pipeline.report.write.open_run", lambda path: apart.pop())
+    monkeypatch.setattr("crossward.pipeline.report.write.concerns_of", lambda directory, config: [])
+    with pytest.raises(ValueError, match="no folder in common but the root"):
+        compare([Path("/a/run"), Path("/b/run")])
+
+
+def test_a_curve_that_is_thinned_keeps_zero_and_alpha():
+    curve = [(k / 100, 500.0 - k) for k in range(-500, 501)]
+    near = _near(curve, 2.0)
+    assert {0.0, 2.0} <= {at for at, _ in near}
+    assert len(near) < 200
+    assert near == sorted(near)
+    assert _near([], 0.0) == []

@@ -10,6 +10,7 @@ from tests.support.recipes import config_of, make_recipe, report_text
 
 from crossward.config import Config
 from crossward.core.records import PreferencePair, ScoredPrompt
+from crossward.core.rewards import RewardAccuracy
 from crossward.engines.hf_scorer import HfScorer
 from crossward.engines.models import model_fingerprint
 from crossward.engines.protocols import ModelSpec
@@ -21,6 +22,7 @@ from crossward.pipeline.stage_files import read_pairs, read_scored
 from crossward.pipeline.streams import score_groups
 from crossward.store import manifest, tables
 from crossward.store.manifest import StageManifest
+from crossward.store.reward_accuracy_file import read_reward_accuracy, write_reward_accuracy
 from crossward.store.run_dir import RunDir, Stage
 
 LANGUAGES = ("en", "es")
@@ -152,6 +154,26 @@ def test_a_stage_is_done_again_with_all_that_follows_and_nothing_before(tmp_path
     assert all(outcome.alpha == 0.0 for outcome in outcomes if isinstance(outcome, PreferencePair))
     with pytest.raises(ValueError, match=r"--redo iteration-1/pairs: no such stage; did you mean iteration-1/pair\?"):
         go(recipe, redo=("iteration-1/pairs",))
+
+
+def test_redo_forgets_what_was_said_of_policies_that_are_made_anew(tmp_path: Path):
+    recipe = make_recipe(tmp_path, iterations=2)
+    _, directory = go(recipe)
+    rows = [
+        RewardAccuracy(
+            iteration=t, view="crosslingual", language="es", by="gold", accuracy=0.7, low=0.6, high=0.8, n_pairs=9
+        )
+        for t in (1, 2)
+    ]
+    write_reward_accuracy(directory.reward_accuracy, rows)
+    directory.evaluation.write_text("{}", encoding="utf-8")
+    go(recipe)
+    assert directory.evaluation.exists(), "a run that is continued forgets nothing"
+    go(recipe, redo=("iteration-2/train",))
+    assert not directory.evaluation.exists()
+    assert read_reward_accuracy(directory.reward_accuracy) == rows, "both rewards are of policies before that one"
+    go(recipe, redo=("iteration-1/train",))
+    assert read_reward_accuracy(directory.reward_accuracy) == rows[:1]
 
 
 def test_redo_removes_nothing_before_all_is_sound(tmp_path: Path):

@@ -33,9 +33,9 @@ REWARD = (
 Values = Mapping[str, Mapping[str, Sequence[float]]]  # by language and series
 
 
-def accuracy_section(directory: RunDir) -> Section:
+def accuracy_section(directory: RunDir, iterations: int) -> Section:
     """How often each iteration's reward was right, by view."""
-    rows = read_reward_accuracy(directory.reward_accuracy)
+    rows = [row for row in read_reward_accuracy(directory.reward_accuracy) if row.iteration <= iterations]
     blocks: tuple[Block, ...] = (Words(text=NO_ACCURACY, tone="note"),)
     if rows:
         by = ", ".join(sorted({row.by for row in rows}))

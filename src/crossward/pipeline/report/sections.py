@@ -41,7 +41,7 @@ def report_of(directory: RunDir, config: Config, look: Look) -> Report:
         concerns_section(look.concerns),
         winrates_section(directory, n),
         guard_section(directory, look.guarded),
-        accuracy_section(directory),
+        accuracy_section(directory, n),
         pictures,
         length_section(paired),
         skips_section(paired),
