@@ -163,6 +163,22 @@ def test_verdicts_that_make_no_leaderboard_are_refused(run: RunDir, tmp_path: Pa
         to(tmp_path / "judged", tmp_path / "out", "alpaca-eval")
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("a/b", "a_b"), r"the models 'a/b' and 'a_b' would both be written to a_b\.json: rename one"),
+        (("m\x1b[31m\x9b2J",), r"'m\\x1b\[31m\\x9b2J' cannot name a file"),
+        (("m\u202en",), r"'m\\u202en' cannot name a file"),
+    ],
+)
+def test_models_that_cannot_have_a_file_of_their_own_are_refused(names: tuple[str, ...], told: str, tmp_path: Path):
+    for index, name in enumerate(names):
+        write_annotations(tmp_path / "judged" / "annotations" / f"{index}.json", annotations(name, "es"))
+    with pytest.raises(ValueError, match=told):
+        to(tmp_path / "judged", tmp_path / "out", "alpaca-eval")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_adapter_is_called_one_and_its_base_is_told(tmp_path: Path):
     run = made_run(tmp_path, adapter=True)
     exported = to(run.root, tmp_path / "out", "model", base_model="org/base")

@@ -36,7 +36,9 @@ def run(stage: StageDir, *, seconds: float = 1.0) -> manifest.StageManifest:
         return done
     manifest.begin(stage, INPUTS, SETTINGS)
     files = write_missing(stage)
-    return manifest.finish(stage, INPUTS, SETTINGS, counts={"languages": {"es": {"n": 6}}}, files=files, seconds=seconds)
+    return manifest.finish(
+        stage, INPUTS, SETTINGS, counts={"languages": {"es": {"n": 6}}}, files=files, seconds=seconds
+    )
 
 
 def contents(stage: StageDir) -> dict[str, bytes]:
@@ -97,7 +99,9 @@ def test_digest_follows_the_bytes(stage):
     first = run(stage)
     manifest.redo(stage)
     manifest.begin(stage, INPUTS, SETTINGS)
-    other = manifest.finish(stage, INPUTS, SETTINGS, counts={"languages": {}}, files=write_missing(stage)[:2], seconds=0)
+    other = manifest.finish(
+        stage, INPUTS, SETTINGS, counts={"languages": {}}, files=write_missing(stage)[:2], seconds=0
+    )
     assert first.digest != other.digest
 
 
@@ -174,7 +178,9 @@ def test_damaged_json_is_a_sentence(stage, content):
 def test_a_manifest_without_what_its_readers_need_is_damaged(stage, part, why):
     run(stage)
     stage.manifest.write_text(json.dumps(json.loads(stage.manifest.read_text()) | part))
-    with pytest.raises(ValueError, match=rf"stage\.json is damaged \({why}\): run again with --redo iteration-1/sample"):
+    with pytest.raises(
+        ValueError, match=rf"stage\.json is damaged \({why}\): run again with --redo iteration-1/sample"
+    ):
         manifest.read(stage)
 
 
