@@ -167,6 +167,17 @@ def test_a_hub_out_of_reach_is_one_sentence(
     assert "the hub could not be reached to push to me/it" in called.sentence
 
 
+def test_a_terminal_shows_a_hostile_path_as_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("pairs.jsonl").write_text(json.dumps({"prompt": "x", "chosen": "a", "rejected": "b", "language": "es"}) + "\n")
+    called = call(capsys, "export", "pairs.jsonl", "--to", "openrlhf", "--output", "out\x1b[31m\x9b2J")
+    assert called.code == 0
+    assert "␛[31m\\x9b2J/train.jsonl" in called.out
+    assert not {"\x1b", "\x9b"} & set(called.out + called.err)
+
+
 def test_a_terminal_shows_a_hostile_language_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     row = {"prompt": "x", "chosen": "a", "rejected": "b", "language": "\x1b[31mred\u202e"}
     (tmp_path / "pairs.jsonl").write_text(json.dumps(row) + "\n")

@@ -147,6 +147,20 @@ def test_a_reference_and_an_adapter_of_the_recipe_reach_both_trainers(tmp_path: 
     assert options["--lr_scheduler"] == "constant_with_warmup"
 
 
+def test_a_lora_alpha_and_a_path_reach_the_trainers_as_they_are(tmp_path: Path):
+    run = made_run(tmp_path, train={"lora": {"rank": 4, "alpha": 0.5}})
+    out = tmp_path / "ex p" / "$(x)\n- y"
+    command = to(run.root, out, "llamafactory", iterations=(1,)).written.commands[0]
+    assert shlex.split(command) == ["llamafactory-cli", "train", str(out / "dpo.yaml")]
+    text = (out / "dpo.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(text)["lora_alpha"] == 0.5
+    assert "train '" in text.splitlines()[0]
+    assert text.splitlines()[0].endswith("dpo.yaml'"), "a path ends no comment"
+    exported = to(run.root, tmp_path / "rlhf", "openrlhf", iterations=(1,))
+    assert "--ds.lora.alpha 0.5" in (tmp_path / "rlhf" / "train.sh").read_text()
+    assert any("will refuse 0.5" in note for note in exported.written.notes)
+
+
 def test_argilla_records_fit_their_settings(run: RunDir, tmp_path: Path):
     out = tmp_path / "out"
     to(run.root, out, "argilla")

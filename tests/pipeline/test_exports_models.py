@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants
 import pytest
 import torch
 import yaml
@@ -21,8 +22,11 @@ from crossward.core.judging import parse_template
 from crossward.core.records import PreferencePair, RatedResponse
 from crossward.pipeline.exports import argilla
 from crossward.pipeline.exports.export import Exported, Format, Wanted, export
+from crossward.pipeline.exports.exported_run import ExportedRun
+from crossward.pipeline.exports.method import trained_on
 from crossward.pipeline.exports.pairs_source import OPTIONAL
 from crossward.pipeline.judges import read_template
+from crossward.store import manifest
 from crossward.store.run_dir import RunDir
 from crossward.store.verdict_file import write_annotations
 
@@ -104,6 +108,87 @@ def test_a_card_has_the_win_rates_that_were_measured(tmp_path: Path):
     assert any("--base-model" in note for note in exported.written.notes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "told", "untold"),
+    [
+        ({}, ["ranked by: iteration 1: log-ratio of `policy` and `reference`"], []),
+        (
+            {"reward": {"reference": "previous"}},
+            ["iteration 2: log-ratio of the policy that iteration 1 made of `policy` and `policy`, under"],
+            ["and `reference`"],
+        ),
+        (
+            {"reward": {"policy": "initial", "view": "multilingual"}},
+            ["iteration 2: log-ratio of `policy` and `reference`, under their own prompt"],
+            [],
+        ),
+        (
+            {"reward": {"kind": "reward-model", "reward_model": {"path": "/secret/rm"}}},
+            ["iteration 2: the reward model `rm`"],
+            ["log-ratio of", "/secret"],
+        ),
+        (
+            {"reward": {"kind": "judge"}},
+            ["ratings from 0 to 5 by the judge the policy that iteration 1 made of `policy`"],
+            ["log-ratio of"],
+        ),
+        ({"reward": {"kind": "given"}}, ["ratings of a program", "those of a program"], ["log-ratio of"]),
+        (
+            {"method": "lidr", "sample": {"n": 1, "temperature": 0}},
+            ["2410.08964", "No reward ranks anything", "1 response a prompt"],
+            ["log-ratio of", "the best is paired", "ranked by"],
+        ),
+    ],
+)
+def test_a_card_says_what_ranked_the_answers(
+    changes: dict[str, Any], told: list[str], untold: list[str], tmp_path: Path
+):
+    run = made_run(tmp_path, **changes)
+    to(run.root, tmp_path / "out", "dataset", iterations=(2,) if "reward" in changes else (1,))
+    text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8").partition("## Columns")
+    card = text[0] + text[2].partition("## Limits")[2]
+    assert [words for words in told if words not in card] == []
+    assert [words for words in untold if words in card] == []
+
+
+def test_a_model_card_counts_all_iterations_and_the_replayed_pairs(tmp_path: Path):
+    run = made_run(tmp_path, train={"replay": {"path": "/secret/pairs.jsonl", "share": 0.25}})
+    exported = ExportedRun.at(run.root)
+    assert trained_on(exported, 1).startswith("on the pairs that iteration 1 made of the policies' own answers, and on")
+    assert "iterations 1 to 2 made of" in trained_on(exported, 2)
+    for format in ("model", "trl"):
+        notes = to(run.root, tmp_path / format, format, iterations=(1,)).written.notes
+        assert any("train.replay, a share of 0.25 of all pairs): they are in no export" in note for note in notes)
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert "with no preference data" not in card
+    assert "on the pairs of this iteration, and on offline pairs (`train.replay`)" in card
+    assert "/secret" not in card
+    plain = made_run(tmp_path / "plain")
+    assert trained_on(ExportedRun.at(plain.root), 2) == (
+        "with no preference data but the pairs that iterations 1 to 2 made of the policies' own answers"
+    )
+
+
+def test_a_relative_folder_is_not_taken_for_a_name_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    models = {"policy": "secret-client/policy", "reference": "secret-client/base", "dtype": "float32"}
+    run = made_run(tmp_path, models=models, prompts={"path": "secret-client/prompts"})
+    exported = to(run.root, tmp_path / "out", "model")
+    assert "secret-client" not in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert any("--base-model" in note for note in exported.written.notes)
+    # A stage that records the hub's model, and a data set that the hub's client has, make both names public.
+    sample = run.iteration(1).stage("sample")
+    manifest.begin(sample, {"policy": "secret-client/policy@main"}, {})
+    made: dict[str, Any] = {"counts": {"languages": {}}, "files": [], "seconds": 1.0}
+    manifest.finish(sample, {"policy": "secret-client/policy@main"}, {}, **made)
+    (tmp_path / "cache" / "datasets--secret-client--prompts").mkdir(parents=True)
+    exported = to(run.root, tmp_path / "out", "model")
+    head = front_matter(tmp_path / "out" / "README.md")
+    assert (head["base_model"], head["datasets"]) == ("secret-client/policy", ["secret-client/prompts"])
+    assert "secret-client/base" not in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert exported.written.notes == ()
+
+
 def test_an_iteration_without_a_checkpoint_is_said(run: RunDir, tmp_path: Path):
     with pytest.raises(ValueError, match="has no finished checkpoint in iteration 2: it has them in 1"):
         to(run.root, tmp_path / "out", "model", iterations=(2,))
@@ -161,6 +246,22 @@ def test_verdicts_that_make_no_leaderboard_are_refused(run: RunDir, tmp_path: Pa
     write_annotations(folder / "b.json", [row | {"id": "other"} for row in rows])
     with pytest.raises(ValueError, match=r"the instruction of ids 'p0' and 'other' \(es\) is the same text"):
         to(tmp_path / "judged", tmp_path / "out", "alpaca-eval")
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("a/b", "a_b"), r"the models 'a/b' and 'a_b' would both be written to a_b\.json: rename one"),
+        (("m\x1b[31m\x9b2J",), r"'m\\x1b\[31m\\x9b2J' cannot name a file"),
+        (("m\u202en",), r"'m\\u202en' cannot name a file"),
+    ],
+)
+def test_models_that_cannot_have_a_file_of_their_own_are_refused(names: tuple[str, ...], told: str, tmp_path: Path):
+    for index, name in enumerate(names):
+        write_annotations(tmp_path / "judged" / "annotations" / f"{index}.json", annotations(name, "es"))
+    with pytest.raises(ValueError, match=told):
+        to(tmp_path / "judged", tmp_path / "out", "alpaca-eval")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_adapter_is_called_one_and_its_base_is_told(tmp_path: Path):

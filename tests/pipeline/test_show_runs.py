@@ -120,6 +120,11 @@ def test_a_run_and_a_stage_at_a_glance(copied: Path, capsys: pytest.CaptureFixtu
         called = call(capsys, "show", copied, *wrong)
         assert called.code == 2
         assert sentence in called.sentence
+    for damage in ("{}", "]", '{"stage": "score", "inputs": [], "settings": {}}'):
+        (copied / "iteration-1/score/inputs.json").write_text(damage)
+        called = call(capsys, "show", copied, "--stage", "iteration-1/score")
+        assert called.code == 2
+        assert "score/inputs.json is damaged" in called.sentence
 
 
 def test_a_pair_stands_with_its_ranks(made: tuple[RunDir, Recorded], capsys: pytest.CaptureFixture[str]):

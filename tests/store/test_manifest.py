@@ -36,7 +36,9 @@ def run(stage: StageDir, *, seconds: float = 1.0) -> manifest.StageManifest:
         return done
     manifest.begin(stage, INPUTS, SETTINGS)
     files = write_missing(stage)
-    return manifest.finish(stage, INPUTS, SETTINGS, counts={"n": 6}, files=files, seconds=seconds)
+    return manifest.finish(
+        stage, INPUTS, SETTINGS, counts={"languages": {"es": {"n": 6}}}, files=files, seconds=seconds
+    )
 
 
 def contents(stage: StageDir) -> dict[str, bytes]:
@@ -97,7 +99,9 @@ def test_digest_follows_the_bytes(stage):
     first = run(stage)
     manifest.redo(stage)
     manifest.begin(stage, INPUTS, SETTINGS)
-    other = manifest.finish(stage, INPUTS, SETTINGS, counts={}, files=write_missing(stage)[:2], seconds=0)
+    other = manifest.finish(
+        stage, INPUTS, SETTINGS, counts={"languages": {}}, files=write_missing(stage)[:2], seconds=0
+    )
     assert first.digest != other.digest
 
 
@@ -157,6 +161,36 @@ def test_damaged_json_is_a_sentence(stage, content):
         path.unlink()
     stage.manifest.write_text(json.dumps({"stage": "sample", "inputs": {}, "settings": {}, "more": 1}))
     with pytest.raises(ValueError, match="is damaged"):
+        manifest.read(stage)
+
+
+@pytest.mark.parametrize(
+    ("part", "why"),
+    [
+        ({"counts": {}}, "it counts nothing by language"),
+        ({"counts": {"languages": {"es": 3}}}, "it counts nothing by language"),
+        ({"counts": []}, "its counts are no object"),
+        ({"shards": {"es.parquet": {}}}, "its shards are no files with rows and sha256"),
+        ({"seconds": "1"}, "its seconds are no number"),
+        ({"settings": None}, "its inputs and settings are no objects"),
+    ],
+)
+def test_a_manifest_without_what_its_readers_need_is_damaged(stage, part, why):
+    run(stage)
+    stage.manifest.write_text(json.dumps(json.loads(stage.manifest.read_text()) | part))
+    with pytest.raises(
+        ValueError, match=rf"stage\.json is damaged \({why}\): run again with --redo iteration-1/sample"
+    ):
+        manifest.read(stage)
+
+
+def test_training_counts_no_languages(tmp_path):
+    stage = RunDir(tmp_path).iteration(1).stage("train")
+    manifest.begin(stage, {}, {})
+    manifest.finish(stage, {}, {}, counts={"training": {"steps": 1}}, files=[], seconds=1)
+    assert manifest.read(stage) is not None
+    stage.manifest.write_text(json.dumps(json.loads(stage.manifest.read_text()) | {"counts": {"training": 1}}))
+    with pytest.raises(ValueError, match="its training is no object"):
         manifest.read(stage)
 
 

@@ -46,7 +46,10 @@ def test_other_titles_are_refused(title):
         RUN.stage_named(title)
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b", "a\\b", "../es", "es..", ".hidden", "e\0s", "e\ns"])
+@pytest.mark.parametrize(
+    "name",
+    ["", "..", "a/b", "a\\b", "../es", "es..", ".hidden", "e\0s", "e\ns", "e\x1bs", "e\x9bs", "e\ts", "e\u202es"],
+)
 def test_names_that_are_no_file_name_are_refused(name):
     stage = RUN.iteration(1).stage("pair")
     with pytest.raises(ValueError, match="cannot name a file"):

@@ -22,7 +22,7 @@ def made(root: Path, *, name: str = "train", text: str = "weights") -> tuple[Sta
     (stage.checkpoint / "model.safetensors").write_text(text)
     stage.metrics.write_text('{"step": 1}\n')
     files = [stage.checkpoint / "model.safetensors"]
-    return stage, manifest.finish(stage, INPUTS, SETTINGS, counts={"n": 1}, files=files, seconds=1.0)
+    return stage, manifest.finish(stage, INPUTS, SETTINGS, counts={"languages": {}}, files=files, seconds=1.0)
 
 
 def begun(root: Path) -> StageDir:

@@ -1,6 +1,5 @@
 """A run at a glance, and one of its stages in full, from the manifests alone."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +46,8 @@ def plain_stage(folder: Path, title: str) -> dict[str, Any]:
         raise ValueError(f"{folder} has no stage {title} yet: stages that are there: {there}")
     done = manifest.read(stage)
     if done is None:
-        begun = json.loads(stage.inputs.read_text(encoding="utf-8"))
-        return {"stage": title, "state": "begun", "settings": begun["settings"], "inputs": begun["inputs"]}
+        inputs, settings = manifest.read_origin(stage)
+        return {"stage": title, "state": "begun", "settings": settings, "inputs": inputs}
     return {
         "stage": title,
         "state": "done",

@@ -131,9 +131,18 @@ def read(stage_dir: StageDir) -> StageManifest | None:
         return None
     content = _read_json(stage_dir, stage_dir.manifest)
     try:
-        return StageManifest(**content)
+        made = StageManifest(**content)
     except TypeError:
         raise ValueError(_damaged(stage_dir.manifest, "its keys are not a manifest's", stage_dir.title)) from None
+    if (why := _wrong_in(stage_dir, made)) is not None:
+        raise ValueError(_damaged(stage_dir.manifest, why, stage_dir.title))
+    return made
+
+
+def read_origin(stage_dir: StageDir) -> tuple[dict[str, str], dict[str, Any]]:
+    """Inputs and settings that a stage was begun with, from inputs.json."""
+    content = _read_json(stage_dir, stage_dir.inputs)
+    return content["inputs"], content["settings"]
 
 
 def last_metrics(stage_dir: StageDir) -> dict[str, Any]:
@@ -218,7 +227,30 @@ def _read_json(stage_dir: StageDir, path: Path) -> dict[str, Any]:
         raise ValueError(_damaged(path, "not valid JSON", stage_dir.title)) from None
     if not isinstance(content, dict) or not {"stage", "inputs", "settings"} <= content.keys():
         raise ValueError(_damaged(path, "its keys are not a manifest's", stage_dir.title))
+    if not isinstance(content["inputs"], dict) or not isinstance(content["settings"], dict):
+        raise ValueError(_damaged(path, "its inputs and settings are no objects", stage_dir.title))
     return content
+
+
+def _wrong_in(stage_dir: StageDir, made: StageManifest) -> str | None:
+    """What a reader of the manifest could not do without and does not find; None where all is there.
+
+    Every stage but training counts by language.
+    """
+    if not isinstance(made.seconds, int | float) or isinstance(made.seconds, bool):
+        return "its seconds are no number"
+    if not _is_table(made.shards) or not all({"rows", "sha256"} <= shard.keys() for shard in made.shards.values()):
+        return "its shards are no files with rows and sha256"
+    if not isinstance(made.counts, dict):
+        return "its counts are no object"
+    if stage_dir.name == "train":
+        return None if isinstance(made.counts.get("training", {}), dict) else "its training is no object"
+    return None if _is_table(made.counts.get("languages")) else "it counts nothing by language"
+
+
+def _is_table(value: Any) -> bool:
+    """Whether the value is an object of objects."""
+    return isinstance(value, dict) and all(isinstance(item, dict) for item in value.values())
 
 
 def _damaged(path: Path, why: str, stage: str) -> str:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from crossward.core.plain_text import visible_line
+
 if TYPE_CHECKING:
     from crossward.store.shared_stages import SharedStages
 
@@ -233,6 +235,9 @@ class RunDir:
 
 def safe_name(name: str) -> str:
     """The name itself, or ValueError where it could not be one plain file name."""
-    if not name or name.startswith(".") or ".." in name or re.search(r"[/\\\0\n]", name):
-        raise ValueError(f"{name!r} cannot name a file: expected a language code such as 'es', without / \\ or ..")
+    if not name or name.startswith(".") or ".." in name or re.search(r"[/\\]", name) or visible_line(name) != name:
+        raise ValueError(
+            f"{name!r} cannot name a file: expected a language code such as 'es', without / \\ or .. and without "
+            "characters that steer a terminal or turn the direction of writing"
+        )
     return name

@@ -40,6 +40,7 @@ def write_alpaca_eval(
         raise ValueError(f"{source} holds verdicts of {len(judges)} judges ({', '.join(judges)}): export one judge's")
     found = list(dict.fromkeys(row.language for row in rows))
     require_file_names(found)
+    _require_own_files(rows)
     tallies = {language: Tally() for language in found}
     for language in found:
         _write_language(folder / language, [row for row in rows if row.language == language], tallies[language])
@@ -94,6 +95,18 @@ def _write_language(folder: Path, rows: Sequence[Annotation], tally: Tally) -> N
 
 def _write_answers(path: Path, answers: Sequence[dict[str, str]]) -> None:
     write_text(path, json.dumps(answers, ensure_ascii=False, indent=1) + "\n")
+
+
+def _require_own_files(rows: Sequence[Annotation]) -> None:
+    """Raise ValueError where a model cannot name a file, or two would share one."""
+    named: dict[str, str] = {}
+    for model in dict.fromkeys(row.generator_2 for row in rows):
+        other = named.setdefault(_file_name(model), model)
+        if other != model:
+            raise ValueError(
+                f"the models {other!r} and {model!r} would both be written to {_file_name(model)}: rename one of them "
+                "in the annotations"
+            )
 
 
 def _file_name(model: str) -> str:

@@ -1,4 +1,4 @@
-"""What both cards share: YAML front matter, tables, how a run was made, what it was made with, and whom to cite.
+"""What both cards share: YAML front matter, tables, what a run was made with, and whom to cite.
 
 Every name and value comes through core/plain_markdown.py, so that none can end the front matter or become HTML.
 """
@@ -12,7 +12,7 @@ import yaml
 
 from crossward.core.language import NAMES
 from crossward.core.plain_markdown import code, one_line
-from crossward.pipeline.exports.exported_run import ExportedRun, public_name
+from crossward.pipeline.exports.exported_run import ExportedRun
 from crossward.store import manifest
 
 UNKNOWN_LICENSE = "unknown"
@@ -74,38 +74,6 @@ def _cell(value: object) -> str:
 def hub_languages(languages: Sequence[str]) -> list[str]:
     """The languages that the hub knows by their code."""
     return [language for language in languages if language in NAMES]
-
-
-def method_section(run: ExportedRun, iterations: Sequence[int]) -> str:
-    """Models, sampling, reward and pairing, in sentences."""
-    config, pairing = run.config, run.config.pair
-    sampling = config.sample
-    start = code(public_name(config.models.policy))
-    policies = "; ".join(
-        f"iteration {t}: {start if t == 1 else f'the policy that iteration {t - 1} made of it'}" for t in iterations
-    )
-    if config.method == "lidr":
-        reward = "paired by direction of translation (method lidr): no reward"
-    elif config.reward.kind == "implicit":
-        reward = f"the implicit reward, view {config.reward.view}, reference {config.reward.reference}"
-    else:
-        reward = f"the reward {config.reward.kind}"
-    return "\n".join(
-        [
-            "## How it was made",
-            "",
-            "By [Implicit Cross-Lingual Rewarding](https://arxiv.org/abs/2503.04647) with Crossward: the policy "
-            "answers every prompt several times, the answers are ranked by the log-ratio of an English-aligned model "
-            "and the model it was aligned from, and the best is paired with the worst.",
-            "",
-            f"- who answered: {policies}",
-            f"- ranked by {reward}; aligned model {start}, reference {code(public_name(config.models.reference))}",
-            f"- sampled: {sampling.n} responses a prompt, temperature {sampling.temperature}, top-p {sampling.top_p}, "
-            f"up to {sampling.max_new_tokens} new tokens, seed {config.seed}",
-            f"- length control in {pairing.length_unit}; language filter {pairing.language_filter}; smallest margin "
-            f"{pairing.min_margin}",
-        ]
-    )
 
 
 def provenance_section(run: ExportedRun, stages: Sequence[str]) -> str:

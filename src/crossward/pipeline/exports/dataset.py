@@ -11,6 +11,7 @@ from crossward.core.exported import ExportedPair
 from crossward.core.plain_markdown import code
 from crossward.pipeline.exports import cards
 from crossward.pipeline.exports.exported_run import ExportedRun
+from crossward.pipeline.exports.method import method_section, preference_limit
 from crossward.pipeline.exports.pairs_source import PairSource, require_file_names
 from crossward.pipeline.exports.rows import Written, conversational, shown_path
 from crossward.store import manifest
@@ -57,8 +58,7 @@ _MEANING = {
 _LIMITS = """\
 ## Limits
 
-- Preferences are a model's own reward, not people's: nobody read the responses. What the reward likes wrongly (length,
-  a style, English habits) is in the pairs.
+- {preferences}
 - Responses may be wrong, unsafe or in the wrong language; nothing was filtered but what the table says.
 - Scores are comparable within a prompt, not between languages: the same text has more tokens in some."""
 
@@ -145,7 +145,7 @@ def _parts(
         f'pairs = load_dataset("NAME_OR_FOLDER", "{languages[0]}", split="train")  # "{ALL}": all languages\n```'
     )
     meaning = cards.table(["column", "what it is"], [[code(name), _MEANING[name]] for name in columns])
-    made = cards.method_section(run, iterations) if run else "## How it was made\n\nFrom a file of preference pairs."
+    made = method_section(run, iterations) if run else "## How it was made\n\nFrom a file of preference pairs."
     provenance = (
         cards.provenance_section(run, [f"iteration-{t}/{stage}" for t in iterations for stage in ("sample", "pair")])
         if run
@@ -158,7 +158,7 @@ def _parts(
         "## Counts\n\n" + _counts(source, run, iterations),
         f"## Columns\n\n{meaning}",
         provenance,
-        _LIMITS,
+        _LIMITS.format(preferences=preference_limit(run)),
         cards.license_section(license),
         f"## Citation\n\n{cards.CITATION}" if run else "",
     ]

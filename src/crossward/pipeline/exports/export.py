@@ -1,7 +1,7 @@
 """One export: opens the source, chooses the format, writes a folder whole, and tells what is in it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,6 +13,7 @@ from crossward.pipeline.exports.csv_table import write_csv_table
 from crossward.pipeline.exports.dataset import write_dataset
 from crossward.pipeline.exports.exported_run import ExportedRun
 from crossward.pipeline.exports.llamafactory import write_llamafactory
+from crossward.pipeline.exports.method import replay_notes
 from crossward.pipeline.exports.openrlhf import write_openrlhf
 from crossward.pipeline.exports.pairs_source import FilePairs, RunPairs, Tally, opened_pairs
 from crossward.pipeline.exports.rows import Written
@@ -143,7 +144,7 @@ def _write_pairs(
             raise ValueError(
                 f"{source} has no pairs to export: lower --min-margin, or name other languages or iterations"
             )
-        return written, pairs.tallies
+        return replace(written, notes=(*written.notes, *replay_notes(run))), pairs.tallies
 
 
 def _require_fitting(wanted: Wanted) -> None:

@@ -7,11 +7,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from crossward.config import Config, parse
+from crossward.engines.hub_cache import is_cached_dataset
 from crossward.pipeline.provenance import read_config
 from crossward.store import manifest
-from crossward.store.run_dir import RunDir, StageDir
+from crossward.store.run_dir import RunDir, Stage, StageDir
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
@@ -74,17 +76,32 @@ class ExportedRun:
         reference = self.config.models.reference if self.config.train.reference == "initial" else None
         return None if reference == self.policy(t - 1) else reference
 
+    def hub_name(self, model: str) -> str | None:
+        """The model where the run took it from a hub by that name, None where it was a folder or nobody knows.
 
-def hub_name(model: str) -> str | None:
-    """The model where it is a name on a hub, None where it is a folder: a card must not tell paths of a machine."""
-    if Path(model).exists() or _HUB_NAME.fullmatch(model) is None:
+        Stages record a folder by its hash and a hub's model as name@revision; a folder given relative cannot be told
+        from a hub's name in another way, and a card must not tell paths of a machine.
+        """
+        if _HUB_NAME.fullmatch(model) is None:
+            return None
+        folders = [self.directory.reference, *(self.directory.iteration(t) for t in self.directory.iterations())]
+        stages = (manifest.read(folder.stage(name)) for folder in folders for name in get_args(Stage))
+        recorded = (value for made in stages if made is not None for value in made.inputs.values())
+        return model if any(str(value).startswith(f"{model}@") for value in recorded) else None
+
+    def public_name(self, model: str) -> str:
+        """A model's hub name, or the last part of its path."""
+        return self.hub_name(model) or Path(model).name or "a local folder"
+
+
+def hub_dataset(source: str) -> str | None:
+    """The source of prompts where it is a data set that the hub's client fetched to this machine, else None.
+
+    A folder given relative looks like a hub's name from another working directory, and a card tells no path.
+    """
+    if Path(source).exists() or _HUB_NAME.fullmatch(source) is None or not is_cached_dataset(source):
         return None
-    return model
-
-
-def public_name(model: str) -> str:
-    """A model's hub name, or the last part of its path."""
-    return hub_name(model) or Path(model).name or "a local folder"
+    return source
 
 
 def _asked(asked: Sequence[int], found: Sequence[int], lacking: str) -> tuple[int, ...]:

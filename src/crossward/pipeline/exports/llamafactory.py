@@ -4,15 +4,17 @@ One data set a language, so that its own mixing can weigh them. Nothing of it is
 """
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from crossward.core.exported import ExportedPair
+from crossward.core.plain_text import visible_line
 from crossward.pipeline.exports.exported_run import ExportedRun
 from crossward.pipeline.exports.pairs_source import PairSource, require_file_names
-from crossward.pipeline.exports.rows import Row, Written, facts, shown_path
+from crossward.pipeline.exports.rows import Row, Written, facts, shown_path, whole
 from crossward.store.files import write_text
 from crossward.store.json_lines import write_json_lines
 
@@ -51,7 +53,7 @@ def write_llamafactory(
         note = "a file of pairs names no model: dpo.yaml is written for a run; name dataset and dataset_dir in your own"
         return Written(notes=(note,))
     write_text(folder / TRAINING, training_yaml(run, iteration, languages, output))
-    return Written(commands=(f"llamafactory-cli train {shown_path(output, TRAINING)}",), notes=_notes(run))
+    return Written(commands=(f"llamafactory-cli train {_quoted(output)}",), notes=_notes(run))
 
 
 def sharegpt(pair: ExportedPair, known: frozenset[str]) -> Row:
@@ -85,7 +87,7 @@ def training_yaml(run: ExportedRun, iteration: int, languages: list[str], output
         names = target if isinstance(target, str) else ",".join(target)
         method |= {
             "lora_rank": train.lora.rank,
-            "lora_alpha": int(train.lora.alpha),
+            "lora_alpha": whole(train.lora.alpha),
             "lora_dropout": train.lora.dropout,
             "lora_target": "all" if names == "all-linear" else names,
         }
@@ -113,11 +115,16 @@ def training_yaml(run: ExportedRun, iteration: int, languages: list[str], output
         steps["max_steps"] = train.max_steps
     adapter = _ADAPTER if train.lora is not None else ""
     parts = [
-        _HEAD.format(path=shown_path(output, TRAINING)),
+        _HEAD.format(path=visible_line(_quoted(output))),
         *("\n", _dumped(model), adapter, "\n", _dumped(method), "\n", _dumped(data)),
         *(_DEVICES, _dumped(steps)),
     ]
     return "".join(parts)
+
+
+def _quoted(output: Path) -> str:
+    """The recipe's path as a shell takes it."""
+    return shlex.quote(shown_path(output, TRAINING))
 
 
 def _entry(language: str) -> dict[str, Any]:

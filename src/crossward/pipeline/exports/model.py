@@ -10,7 +10,8 @@ from typing import Any
 from crossward.core.plain_markdown import code, one_line
 from crossward.pipeline.concerns import look_at
 from crossward.pipeline.exports import cards
-from crossward.pipeline.exports.exported_run import ExportedRun, hub_name, public_name
+from crossward.pipeline.exports.exported_run import ExportedRun, hub_dataset
+from crossward.pipeline.exports.method import method_section, preference_limit, replay_notes, trained_on
 from crossward.pipeline.exports.rows import Written, shown_path
 from crossward.pipeline.guard import english_guard, told, told_tests
 from crossward.pipeline.judge_stage import english_preferences
@@ -23,7 +24,7 @@ ADAPTER = "adapter_config.json"
 _LIMITS = """\
 ## Limits
 
-- The reward was a model's own; nobody read what it was trained on. A win rate is a judge's, on the prompts judged.
+- {preferences} A win rate is a judge's, on the prompts judged.
 - Languages that are not named above were not trained on and not measured.
 - What the model knew, and what it does wrongly, it has from the model it was made from: that model's card holds too."""
 
@@ -46,15 +47,16 @@ def write_model(
         target.parent.mkdir(parents=True, exist_ok=True)
         _put(path, target, link=link)
     adapter = (folder / ADAPTER).exists()
-    base = base_model or hub_name(run.config.models.policy)
+    base = base_model or run.hub_name(run.config.models.policy)
     front = front_of(run, iteration, license=license, base=base, adapter=adapter)
     write_text(folder / "README.md", cards.card(front, _parts(run, iteration, license=license, adapter=adapter)))
-    notes = []
+    notes = list(replay_notes(run))
     if base is None:
         notes.append(
-            "the policy is a local folder, so the card names no base_model: give its hub name with --base-model"
+            "the policy is a local folder (or no stage records that it came from a hub), so the card names no "
+            "base_model: give its hub name with --base-model"
         )
-    if adapter and hub_name(run.config.models.policy) is None:
+    if adapter and run.hub_name(run.config.models.policy) is None:
         notes.append(
             f"the checkpoint is an adapter, and its {ADAPTER} names the base by a path of this machine: edit it before "
             "others are to load it"
@@ -76,7 +78,7 @@ def front_of(run: ExportedRun, iteration: int, *, license: str, base: str | None
     if base is not None:
         front["base_model"] = base
         front["base_model_relation"] = "adapter" if adapter else "finetune"
-    source = hub_name(run.config.prompts.path)
+    source = hub_dataset(run.config.prompts.path)
     return front | ({"datasets": [source]} if source is not None else {})
 
 
@@ -109,21 +111,21 @@ def _put(path: Path, target: Path, *, link: bool) -> None:
 def _parts(run: ExportedRun, iteration: int, *, license: str, adapter: bool) -> list[str]:
     config = run.config
     kind = "A LoRA adapter" if adapter else "A checkpoint"
+    policy = code(run.public_name(config.models.policy))
     what = (
-        f"# {code(run.name)}, iteration {iteration}\n\n{kind} of {code(public_name(config.models.policy))}, aligned in "
-        f"{', '.join(map(code, config.languages))} with no preference data in those languages but what iteration "
-        f"{iteration} made of its own answers."
+        f"# {code(run.name)}, iteration {iteration}\n\n{kind} of {policy}, aligned in "
+        f"{', '.join(map(code, config.languages))} {trained_on(run, iteration)}."
     )
     stages = [f"iteration-{iteration}/pair", f"iteration-{iteration}/train"]
     return [
         what,
-        cards.method_section(run, [iteration]),
+        method_section(run, range(1, iteration + 1)),
         _training(run, iteration),
         _win_rates(run, iteration),
         _english(run, iteration),
         _concerns(run),
         cards.provenance_section(run, stages),
-        _LIMITS,
+        _LIMITS.format(preferences=preference_limit(run)),
         cards.license_section(license),
         f"## Citation\n\n{cards.CITATION}",
     ]
@@ -146,7 +148,10 @@ def _training(run: ExportedRun, iteration: int) -> str:
     last = made.counts.get("training", {})
     known = ("steps", "pairs", "dpo_loss", "nll_loss", "rewards/accuracies", "rewards/margins")
     told_last = [f"{key} {last[key]:.4g}" for key in known if isinstance(last.get(key), int | float)]
-    text = f"## Training\n\nDPO + NLL on the pairs of this iteration.\n\n{cards.table(['setting', 'value'], rows)}"
+    n_offline = f"{last['replayed']:g} " if "replayed" in last else ""
+    offline = f", and on {n_offline}offline pairs (`train.replay`)" if run.config.train.replay else ""
+    settings = cards.table(["setting", "value"], rows)
+    text = f"## Training\n\nDPO + NLL on the pairs of this iteration{offline}.\n\n{settings}"
     return text + (f"\n\nAt the end: {', '.join(told_last)}." if told_last else "")
 
 
@@ -170,7 +175,7 @@ def _win_rates(run: ExportedRun, iteration: int) -> str:
     ]
     section = run.config.evaluate
     named = section.judge.model or section.judge.checkpoint if section.judge is not None else None
-    judge = None if named is None else public_name(named)
+    judge = None if named is None else run.public_name(named)
     by = f" Judge {code(judge)}." if judge else ""
     baselines = ", ".join(sorted({code(rate["baseline"]) for rate in found["rates"]}))
     head = ["policy", "language", "judged", "null", "win rate ± SE", "length-controlled", "95 % interval"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from crossward.pipeline.exports.exported_run import ExportedRun
 from crossward.pipeline.exports.pairs_source import PairSource
-from crossward.pipeline.exports.rows import TRAIN, Written, all_pairs, conversational, shown_path
+from crossward.pipeline.exports.rows import TRAIN, Written, all_pairs, conversational, shown_path, whole
 from crossward.store.files import write_text
 from crossward.store.json_lines import write_json_lines
 
@@ -56,7 +56,7 @@ def script(run: ExportedRun, iteration: int, output: Path) -> str:
     if train.gradient_checkpointing:
         options.append("--model.gradient_checkpointing_enable")
     if train.lora is not None:
-        options += ["--ds.lora.rank", str(train.lora.rank), "--ds.lora.alpha", str(int(train.lora.alpha))]
+        options += ["--ds.lora.rank", str(train.lora.rank), "--ds.lora.alpha", str(whole(train.lora.alpha))]
         options += ["--ds.lora.dropout", str(train.lora.dropout)]
     lines = " \\\n    ".join(_two_by_two(options))
     head = "#!/bin/sh\n# OpenRLHF 0.11; for more GPUs: deepspeed --module openrlhf.cli.train_dpo, and the same options"
@@ -88,4 +88,9 @@ def _notes(run: ExportedRun) -> tuple[str, ...]:
         notes.append("OpenRLHF counts whole epochs and no steps: train.epochs is rounded, train.max_steps left out")
     if train.lora is not None:
         notes.append("train.sh starts a new adapter: over an iteration's own adapter merge that first")
+        if train.lora.alpha != int(train.lora.alpha):
+            notes.append(
+                f"OpenRLHF takes whole numbers for --ds.lora.alpha and will refuse {train.lora.alpha}: change it in "
+                "train.sh"
+            )
     return tuple(notes)

@@ -61,6 +61,15 @@ def conversational(pair: ExportedPair, known: frozenset[str]) -> Row:
     }
 
 
+def whole(number: float) -> int | float:
+    """The number itself, without a fraction where it has none.
+
+    >>> whole(16.0), whole(0.5)
+    (16, 0.5)
+    """
+    return int(number) if number == int(number) else number
+
+
 def shown_path(path: Path, file: str = "") -> str:
     """A path as a command takes it."""
     return (path / file).as_posix()
