@@ -155,6 +155,16 @@ def test_every_file_says_what_it_is_and_stays_short(path: Path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_docstring_is_cut_within_a_sentence(path: Path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        first, blank, rest = (ast.get_docstring(node) or "").partition("\n\n")
+        cut = blank and "\n" not in first and first[-1:] not in ".!?:)`" and rest[:1].islower()
+        assert not cut, f"{path.name}: the docstring breaks off: {first[-60:]}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_lines_are_printed_by_the_console_alone(path: Path):
     """console.line and console.note make text of strangers visible; nobody prints past them."""
     if room(path) == "console_streams":
