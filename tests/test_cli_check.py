@@ -116,12 +116,17 @@ MISTAKES = [
     (("--probe", "--probe-input", "none.json"), "give one of them"),
     (("--probe-output", "kept.json"), "give --probe too"),
     (("--parameters", "inf"), "--parameters must be a number from 1 to 1e+15, got inf"),
-    (("--parameters", "8e9", "--languages-count", "1" + "0" * 400), "--languages-count must be a number from 1 to 1e+15"),
+    (
+        ("--parameters", "8e9", "--languages-count", "1" + "0" * 400),
+        "--languages-count must be a number from 1 to 1e+15",
+    ),
     (("--probe", "--parameters", "8e9"), "--probe measures the recipe's own model: leave --parameters out"),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), MISTAKES, ids=[" ".join(arguments)[:60] for arguments, _ in MISTAKES])
+@pytest.mark.parametrize(
+    ("arguments", "sentence"), MISTAKES, ids=[" ".join(arguments)[:60] for arguments, _ in MISTAKES]
+)
 def test_a_mistake_on_the_command_line_is_one_sentence(
     capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], sentence: str
 ):

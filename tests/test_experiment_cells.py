@@ -49,7 +49,7 @@ def test_seed_and_experiment_are_put_into_every_text():
 def test_a_name_for_trackers_is_refused_where_several_runs_would_share_it(where: str):
     named = {"tracking": {"tracker": "tensorboard", "name": "mine"}}
     changes = {"set": named, "recipe": RECIPE | named, "cells": {"a": named}}
-    with pytest.raises(ValueError, match="tracking.name would be the name of several runs"):
+    with pytest.raises(ValueError, match=r"tracking\.name would be the name of several runs"):
         runs(**({"cells": {"a": {}}} | {where: changes[where]}))
     found = runs(cells={"a": {"tracking": {"tracker": "tensorboard", "name": None}}})
     assert found[0].config.tracking.tracker == "tensorboard"

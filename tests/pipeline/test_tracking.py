@@ -16,7 +16,6 @@ from crossward.pipeline.iterate import run
 from crossward.pipeline.progress import SILENT, Silent
 from crossward.pipeline.requirements import require_tracking
 from crossward.pipeline.tracking import Tracked, tracked
-from crossward.store import manifest
 from crossward.store.manifest import StageManifest
 from crossward.store.run_dir import RunDir
 

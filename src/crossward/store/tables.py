@@ -1,7 +1,7 @@
 """Parquet shards of sampled groups, scored and rated groups, and pairing outcomes, as streams of records.
 
-A row group in memory at a time, written atomically; with `id`, those of one prompt alone. Knows no runs and no stages; the rows are in table_rows.py, the
-files in parquet_files.py.
+A row group in memory at a time, written atomically; with `id`, those of one prompt alone. Knows no runs and no stages;
+the rows are in table_rows.py, the files in parquet_files.py.
 """
 
 from collections.abc import Iterable, Iterator
