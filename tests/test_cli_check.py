@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.support.command import call
@@ -21,6 +22,25 @@ def test_the_plan_stands_under_the_findings_a_table_a_machine(tmp_path: Path, ca
     assert "GPU hours" in called.out
     assert "one run uses one device, and training stays on one" in called.out
     assert "assumed:" not in called.out.split("laptop (")[0], "lengths were given or counted"
+
+
+def test_disk_has_one_figure_the_plans(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    from crossward.pipeline import check as preflight
+
+    recipe = write_recipe(tmp_path, make_recipe(tmp_path))
+    at = ("check", recipe, "--hardware", "laptop", "--json")
+    total = json.loads(call(capsys, *at).out)["plan"]["hardware"][0]["disk_bytes"]["total"]
+    for free, level, code in ((total + 1, "ok", 0), (total - 1, "error", 2)):
+        monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free))
+        called = call(capsys, *at)
+        (disk,) = [finding for finding in json.loads(called.out)["findings"] if finding["subject"] == "disk"]
+        assert (disk["level"], called.code) == (level, code)
+        assert f"{total / 1e9:.1f} GB needed for all that the plan writes" in disk["text"]
+    other = call(capsys, *at, "--languages-count", 50)
+    assert other.code == 0, "planned for elsewhere"
+    assert "warning" in {finding["level"] for finding in json.loads(other.out)["findings"]}
 
 
 def test_json_has_findings_and_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -96,11 +116,17 @@ MISTAKES = [
     (("--probe", "--probe-input", "none.json"), "give one of them"),
     (("--probe-output", "kept.json"), "give --probe too"),
     (("--parameters", "inf"), "--parameters must be a number from 1 to 1e+15, got inf"),
+    (
+        ("--parameters", "8e9", "--languages-count", "1" + "0" * 400),
+        "--languages-count must be a number from 1 to 1e+15",
+    ),
     (("--probe", "--parameters", "8e9"), "--probe measures the recipe's own model: leave --parameters out"),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), MISTAKES, ids=[" ".join(arguments) for arguments, _ in MISTAKES])
+@pytest.mark.parametrize(
+    ("arguments", "sentence"), MISTAKES, ids=[" ".join(arguments)[:60] for arguments, _ in MISTAKES]
+)
 def test_a_mistake_on_the_command_line_is_one_sentence(
     capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], sentence: str
 ):

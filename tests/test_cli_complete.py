@@ -82,6 +82,10 @@ def test_runs_and_their_languages(place: Path):
     assert completed(f"crossward show {run} --language e", place) == ["en", "es", "el"]
 
 
+def test_the_modes_of_progress_behind_a_verb(place: Path):
+    assert completed("crossward run recipes/mine.yaml --progress ", place) == ["auto", "bar", "plain", "json", "none"]
+
+
 def context(**params: object) -> typer.Context:
     found = typer.Context(typer.main.get_command(typer.Typer(callback=lambda: None)))
     found.params = dict(params)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.command import call
@@ -18,7 +19,14 @@ def _mode() -> Iterator[None]:
 
 
 def test_a_run_in_every_mode(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    recipe = write_recipe(tmp_path, make_recipe(tmp_path, iterations=1))
+    small: dict[str, Any] = {
+        "shard_size": 6,
+        "sample": {"engine": "transformers", "n": 4, "temperature": 1.0, "max_new_tokens": 96},
+        "score": {"noise_sample": 1},
+        "train": {"batch_size": 2, "micro_batch_size": 2, "max_steps": 1},
+        "runtime": {"device": "cpu", "sample_rows": 24, "score_tokens": 4096},
+    }
+    recipe = write_recipe(tmp_path, make_recipe(tmp_path, iterations=1, **small))
     first = call(capsys, "--progress", "json", "run", recipe, "--json")
     assert first.code == 0, first.err
     events = [json.loads(line) for line in first.err.splitlines() if line.startswith("{")]
@@ -51,3 +59,10 @@ def test_a_run_in_every_mode(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     assert "sample.m" in error["text"]
     assert "unknown key" in call(capsys, "run", recipe, "sample.m=4", "--quiet").err
     assert call(capsys, "run", recipe, "--progress", "loud").code == 2
+
+
+@pytest.mark.parametrize("arguments", [("--progress",), ("--progress", "--json"), ("--progress", "-q", "n=1")])
+def test_a_progress_without_its_value_is_told(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]):
+    called = call(capsys, "run", "recipes/demo.yaml", *arguments)
+    assert called.code == 2
+    assert "--progress: it needs a value: auto, bar, plain, json, none" in " ".join(called.err.split())

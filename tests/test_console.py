@@ -1,6 +1,7 @@
 """What ends a command: one sentence on stderr, the right exit code, and only promises that hold."""
 
 import errno
+import json
 
 import pytest
 
@@ -39,6 +40,34 @@ def test_square_brackets_are_no_markup(capsys: pytest.CaptureFixture[str]):
     shown = capsys.readouterr().out
     for text in ("title [bold]", "[red]", "languages=[en, es]", "x[/bar]"):
         assert text in shown
+
+
+def test_lines_are_shown_as_they_are_and_steer_nothing(capsys: pytest.CaptureFixture[str]):
+    said = "[bold] :cat: \x1b[31m \u202e \x9b2J"
+    console.line(said)
+    console.note(said)
+    console.tell(said)
+    console.show_table("", ["", "a"], [["a", {"\x1b[31m": 1}]])
+    shown = capsys.readouterr()
+    for told in (shown.out.splitlines()[0], *(line.removeprefix("crossward: ") for line in shown.err.splitlines())):
+        assert told == "[bold] :cat: ␛[31m \\u202e \\x9b2J"
+    assert "\x1b" not in shown.out
+
+
+def test_json_escapes_what_steers_a_terminal_and_means_the_same(capsys: pytest.CaptureFixture[str]):
+    said = {"text": "Grüße नमस्ते \x1b[31m \u202e \x9b2J \x7f \ud800"}
+    console.show_json(said)
+    console.choose("json")
+    try:
+        console.tell(said["text"])
+    finally:
+        console.choose("auto")
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == said
+    assert json.loads(shown.err)["text"] == said["text"]
+    assert "Grüße नमस्ते" in shown.out
+    for character in "\x1b\u202e\x9b\x7f\ud800":
+        assert character not in shown.out + shown.err
 
 
 def test_what_is_our_fault_is_not_hidden():

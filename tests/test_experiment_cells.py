@@ -45,6 +45,16 @@ def test_seed_and_experiment_are_put_into_every_text():
     assert run.config.evaluate.reference_answers == "runs/e/1/{language}.json"
 
 
+@pytest.mark.parametrize("where", ["set", "recipe", "cells"])
+def test_a_name_for_trackers_is_refused_where_several_runs_would_share_it(where: str):
+    named = {"tracking": {"tracker": "tensorboard", "name": "mine"}}
+    changes = {"set": named, "recipe": RECIPE | named, "cells": {"a": named}}
+    with pytest.raises(ValueError, match=r"tracking\.name would be the name of several runs"):
+        runs(**({"cells": {"a": {}}} | {where: changes[where]}))
+    found = runs(cells={"a": {"tracking": {"tracker": "tensorboard", "name": None}}})
+    assert found[0].config.tracking.tracker == "tensorboard"
+
+
 def test_set_goes_over_the_recipe_and_cells_over_set():
     found = runs(set={"sample.n": 4, "iterations": 3}, cells={"a": {}, "b": {"sample": {"n": 6}}}, seeds=[7])
     assert [(run.config.sample.n, run.config.iterations) for run in found] == [(4, 3), (6, 3)]

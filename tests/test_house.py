@@ -33,7 +33,7 @@ ROOMS = {
     },
     "tinyworld": {"core", "engines", "store", "config", "pipeline", "console", "experiment_config"},
     "console": {"core", "console_progress", "console_streams"},
-    "console_streams": set(),
+    "console_streams": {"core"},
     "console_meter": set(),
     "console_lines": {"core", "engines", "pipeline", "store", "console_meter", "console_streams"},
     "console_live": {"core", "engines", "pipeline", "store", "console_lines", "console_meter", "console_streams"},
@@ -152,6 +152,29 @@ def test_every_file_says_what_it_is_and_stays_short(path: Path):
     text = path.read_text(encoding="utf-8")
     assert ast.get_docstring(ast.parse(text)), f"{path.name} has no docstring"
     assert len(text.splitlines()) <= 350, f"{path.name} is longer than 350 lines"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_docstring_is_cut_within_a_sentence(path: Path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        first, blank, rest = (ast.get_docstring(node) or "").partition("\n\n")
+        cut = blank and "\n" not in first and first[-1:] not in ".!?:)`" and rest[:1].islower()
+        assert not cut, f"{path.name}: the docstring breaks off: {first[-60:]}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_lines_are_printed_by_the_console_alone(path: Path):
+    """console.line and console.note make text of strangers visible; nobody prints past them."""
+    if room(path) == "console_streams":
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "print":
+            whose = ast.unparse(node.func.value)
+            table = whose == "out" and path.name == "console.py" and ast.unparse(node.args[0]) == "table"
+            live = path.name == "console_live.py"
+            assert table or live, f"{path.name}, line {node.lineno}: print with console.line or console.note"
 
 
 def test_import_and_help_load_no_heavy_library():

@@ -1,5 +1,6 @@
 """The tables of a plan: the package's rows, a user's over them, and every mistake in one sentence."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,7 @@ def test_a_mistake_in_a_price_file_is_one_sentence(tmp_path: Path, text: str, se
 
 
 def test_what_a_probe_measured_survives_a_file(tmp_path: Path):
-    probed = CPU.with_factors(Factors(sample=1.5, score=0.5, train=2.0), name="this machine")
+    probed = replace(CPU, factors=Factors(sample=1.5, score=0.5, train=2.0), name="this machine")
     write_probe(tmp_path / "kept" / "probe.json", probed, 93.5)
     assert read_probe(tmp_path / "kept" / "probe.json") == (probed, 93.5)
 

@@ -4,7 +4,7 @@ import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from typer.core import TyperGroup
@@ -26,12 +26,19 @@ from crossward.cli_stages import pair, sample, score, train
 from crossward.cli_tasks import tasks
 from crossward.cli_winrate import show_paper_table, winrate
 
+_VALUE_LACKING = "--progress needs a value"
+
 
 class _Guarded(TyperGroup):
     """Verbs whose errors are told by console.guarded: one sentence and an exit code."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, console_options_first(args))
+        words = console_options_first(args)
+        if words[:1] != [_VALUE_LACKING]:
+            return super().parse_args(ctx, words)
+        if ctx.resilient_parsing:  # a shell completes: what it offers is the value of the root's option
+            return super().parse_args(ctx, ["--progress"])
+        raise typer.BadParameter(f"it needs a value: {', '.join(get_args(console.Mode))}", ctx, param_hint="--progress")
 
     def invoke(self, ctx: Any) -> Any:
         # The other verbs write their output at the end, in one step.
@@ -52,10 +59,12 @@ class _Guarded(TyperGroup):
 
 
 def console_options_first(args: list[str]) -> list[str]:
-    """--quiet and --progress are the root's, but are typed behind the verb too.
+    """--quiet and --progress are the root's, but are typed behind the verb too. One without its value is told first.
 
     >>> console_options_first(["run", "r.yaml", "-q", "n=1", "--progress", "json", "--", "-q"])
     ['-q', '--progress', 'json', 'run', 'r.yaml', 'n=1', '--', '-q']
+    >>> console_options_first(["run", "r.yaml", "--progress"])[0]
+    '--progress needs a value'
     """
     first: list[str] = []
     rest: list[str] = []
@@ -66,7 +75,10 @@ def console_options_first(args: list[str]) -> list[str]:
         elif word in ("-q", "--quiet") or word.startswith("--progress="):
             first.append(word)
         elif word == "--progress":
-            first += [word, *(value for value in [next(words, None)] if value is not None)]
+            value = next(words, None)
+            if value is None or value.startswith("-"):
+                return [_VALUE_LACKING, *first, *rest]
+            first += [word, value]
         else:
             rest.append(word)
     return first + rest
@@ -142,8 +154,8 @@ def run(
     if rates is not None:
         show_paper_table(rates)
     for line in look.lines():
-        console.err.print(line, markup=False)
-    console.out.print(f"report: {directory.report}", markup=False)
+        console.note(line)
+    console.line(f"report: {directory.report}")
 
 
 for verb in (
@@ -193,7 +205,7 @@ def report(
     if as_json:
         console.show_json({"report": str(path)})
     else:
-        console.out.print(f"report: {path}", markup=False)
+        console.line(f"report: {path}")
 
 
 def _command_line() -> str:

@@ -84,20 +84,19 @@ def _show(title: str, checked: "Checked") -> None:
     findings = [[finding.level, finding.subject, finding.text] for finding in checked.findings]
     console.show_table(title, ["", "what", "found"], findings)
     if checked.inputs is None:
-        console.out.print(f"no plan: {checked.problem}", markup=False)
+        console.line(f"no plan: {checked.problem}")
         return
     inputs = checked.inputs
-    console.out.print(
+    console.line(
         f"plan: {inputs.prompts} prompts in {inputs.languages} languages, {inputs.prompt_tokens:.0f} tokens each "
         f"({inputs.judged_tokens:.0f} as judged), {inputs.response_tokens:.0f} a response; a model of "
         f"{_amount(inputs.shape.parameters)} parameters",
-        markup=False,
     )
     for line in inputs.assumptions:
-        console.out.print(f"assumed: {line}", markup=False)
+        console.line(f"assumed: {line}")
     if checked.probed is not None:
         for line in checked.probed.lines():
-            console.out.print(f"measured: {line}", markup=False)
+            console.line(f"measured: {line}")
     for each in checked.plans:
         _show_plan(each)
     if checked.judged is not None:
@@ -125,20 +124,18 @@ def _show_plan(each: "OnHardware") -> None:
     header = ["stage", "times", "tokens, once", "time, all", f"{made.hardware.kind.upper()} hours", "memory", "disk"]
     console.show_table(f"{made.hardware.name}{devices} ({made.hardware.source})", header, rows)
     if made.money is not None:
-        console.out.print(
+        console.line(
             f"machine: {made.money:.2f} for {made.paid_hours:.1f} hours of devices, those that wait among them",
-            markup=False,
         )
     for line in each.remarks:
-        console.out.print(f"{made.hardware.name}: {line}", markup=False)
+        console.line(f"{made.hardware.name}: {line}")
 
 
 def _show_judge(judged: "JudgeCost") -> None:
     money = "" if judged.cost is None else f", about {judged.cost:.2f} {judged.currency}"
-    console.out.print(
+    console.line(
         f"judge: {judged.questions} questions to {judged.model}, {_amount(judged.prompt_tokens)} tokens{money} "
         f"({judged.origin})",
-        markup=False,
     )
 
 

@@ -151,10 +151,9 @@ def _show_plan(runs: Sequence[Any], directory: Any, lacking: Sequence[str], *, j
         for cell, by_seed in plan.cells.items()
     ]
     console.show_table(str(directory.root), ["cell", "changes", "seeds", "finished", "stages", "there"], rows)
-    console.out.print(
+    console.line(
         f"{counts['runs']} runs, {counts['stages']} stages: at most {counts['distinct']} are different and are made "
         f"once, {counts['shared']} are shared; {counts['done']} of the different ones are there",
-        markup=False,
     )
     return None
 
@@ -179,9 +178,9 @@ def _show(outcome: Any, directory: Any, *, json: bool) -> None:
             rows = [[cell.replace(" [", "\n[") for cell in row] for row in table.texts()]
             console.show_table(table.title, table.header, rows)
         if outcome.missing:
-            console.out.print(f"missing, not finished: {'; '.join(outcome.missing)}", markup=False)
-        console.out.print(f"tables and figures: {directory.results}", markup=False)
+            console.line(f"missing, not finished: {'; '.join(outcome.missing)}")
+        console.line(f"tables and figures: {directory.results}")
     for title, failure in outcome.failures:
         if failure.kind == 1 and failure.traceback:
-            console.err.print(failure.traceback, markup=False)
+            console.note(failure.traceback)
         console.tell(f"{title}: {failure.sentence}")

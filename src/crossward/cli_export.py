@@ -8,7 +8,6 @@ import typer
 from crossward import console
 from crossward.cli_options import Json
 from crossward.core.plain_markdown import one_line
-from crossward.core.plain_text import visible
 
 Source = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or a .jsonl file of pairs.")]
 Iterations = Annotated[
@@ -68,7 +67,7 @@ def export(
     _show_languages(found)
     _show_files(found)
     for command in found["commands"]:
-        console.out.print(f"read it with: {visible(command)}", markup=False)
+        console.line(f"read it with: {command}")
 
 
 def push(
@@ -110,13 +109,12 @@ def push(
     _show_files(found)
     seen = "private" if private else "public"
     if dry_run:
-        console.out.print(visible(found["front_matter"]), markup=False)
-        console.out.print(
+        console.line(found["front_matter"])
+        console.line(
             f"would go to {to_repo}, a {what} repository, {seen} where it is made new; nobody was contacted",
-            markup=False,
         )
     else:
-        console.out.print(visible(f"pushed to {found['url']} (commit {found['commit']})"), markup=False)
+        console.line(f"pushed to {found['url']} (commit {found['commit']})")
 
 
 def _show_languages(found: dict[str, Any]) -> None:
@@ -129,7 +127,7 @@ def _show_languages(found: dict[str, Any]) -> None:
         head = ["language", "verdicts" if verdicts else "pairs", "with a cut response", "left out or null, by reason"]
         console.show_table(f"{found.get('format', found.get('repo_type'))}", head, rows)
     for note in found["notes"]:
-        console.err.print(f"note: {visible(note)}", markup=False)
+        console.note(f"note: {note}")
 
 
 def _show_files(found: dict[str, Any]) -> None:

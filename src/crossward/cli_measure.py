@@ -34,10 +34,9 @@ def measure(
     )
     for code, change in dropped(found):
         interval = change["difference"]
-        console.err.print(
+        console.note(
             f"{code.upper()} DROPPED: {change['measure']} {change['before']:.3f} → {change['after']:.3f}, difference "
             f"{_span(interval, '+.3f')} over {change['n_prompts']} prompts",
-            markup=False,
         )
     if json:
         console.show_json(found)
@@ -82,7 +81,7 @@ def _show_changes(against: dict[str, Any], input: str, other: str) -> None:
     console.show_table(f"{input} against {other}, paired by prompt (tested: higher is better)", head, rows)
     tests = sum(len(seen["changes"]) for seen in against.values())
     expected = sum(seen["expected_false_alarms"] for seen in against.values())
-    console.out.print(f"{tests} tests, each at 95 %: chance alone would show {expected:.2g} drops among them.")
+    console.line(f"{tests} tests, each at 95 %: chance alone would show {expected:.2g} drops among them.")
 
 
 def _mean(found: dict[str, Any] | None) -> str | None:

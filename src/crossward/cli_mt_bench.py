@@ -116,12 +116,12 @@ def _show(summary: dict[str, Any]) -> None:
         rows.append(["all", *[None] * (len(categories) + 2), *_total(summary["all"]), summary["tokens"]])
     console.show_table(f"MT-Bench of {summary['model']}, judged by {summary['judge']} (ratings 1 to 10)", head, rows)
     for reason, count in summary["reasons"].items():
-        console.out.print(f"null: {count} × {reason}", markup=False)
+        console.line(f"null: {count} × {reason}")
     for code, found in languages.items():
         if found["n_without_reference"]:
-            console.out.print(f"{code}: {found['n_without_reference']} questions judged without a reference answer")
+            console.line(f"{code}: {found['n_without_reference']} questions judged without a reference answer")
         if found["n_cut"]:
-            console.out.print(f"{code}: {found['n_cut']} answers were cut at their longest length")
+            console.line(f"{code}: {found['n_cut']} answers were cut at their longest length")
 
 
 def _mean(score: dict[str, Any] | None) -> str | None:

@@ -100,9 +100,8 @@ def _show(summary: dict[str, Any]) -> None:
     keys = ["n_prompts", "n_translated", "n_retried", "n_failed", "failed", "n_written"]
     rows = [[code, *(found[key] for key in keys)] for code, found in summary["languages"].items()]
     console.show_table(f"prompts in {summary['output']}, translated by {summary['translator']}", header, rows)
-    console.out.print(f"{summary['n_in_every_language']} of {summary['n_prompts']} are in every language", markup=False)
+    console.line(f"{summary['n_in_every_language']} of {summary['n_prompts']} are in every language")
     if any(found["n_written"] < summary["n_prompts"] for found in summary["languages"].values()):
-        console.out.print(
+        console.line(
             "a recipe takes a language that lacks ids with prompts.allow_missing: true; --complete leaves them out",
-            markup=False,
         )

@@ -63,7 +63,7 @@ def runs(
         console.show_json(rows)
         return
     if not rows:
-        console.out.print(f"no runs under {folder}", markup=False)
+        console.line(f"no runs under {folder}")
         return
     console.show_table(
         str(folder),
@@ -141,7 +141,6 @@ def _stage(run: Path, title: str, *, as_json: bool) -> None:
 
 
 def _prompt(run: Path, prompt: str, language: str | None, iteration: int | None, *, as_json: bool) -> None:
-    from crossward.core.plain_text import visible
     from crossward.pipeline.show import lines_of, lives, plain_life
 
     found = lives(run, prompt, language, iteration)
@@ -149,11 +148,10 @@ def _prompt(run: Path, prompt: str, language: str | None, iteration: int | None,
         console.show_json([plain_life(life) for life in found])
         return
     for line in (line for life in found for line in lines_of(life)):
-        console.out.print(visible(line), markup=False)
+        console.line(line)
 
 
 def _pair(run: Path, prompt: str, language: str | None, iteration: int | None, *, as_json: bool) -> None:
-    from crossward.core.plain_text import visible
     from crossward.pipeline.show_pair import pairs_of
 
     found = pairs_of(run, prompt, language, iteration)
@@ -165,7 +163,7 @@ def _pair(run: Path, prompt: str, language: str | None, iteration: int | None, *
         title = f"iteration {pair.life.iteration} · {asked.language} · {asked.id}: {asked.instruction}"
         console.show_columns(title, ["", "chosen", "rejected"], pair.rows())
         line = f"margin {pair.pair.margin:.3f} at α = {pair.pair.alpha:.6g}"
-        console.out.print(visible(line), markup=False)
+        console.line(line)
 
 
 def told_size(size: int) -> str:

@@ -102,4 +102,4 @@ def _show_coverage(found: dict[str, Any]) -> None:
     if others:
         console.show_table("other benchmarks where one is missing, for --task", ["language", "tasks"], others)
     for benchmark, note in found["notes"].items():
-        console.out.print(f"{benchmark}: {note}", markup=False)
+        console.line(f"{benchmark}: {note}")

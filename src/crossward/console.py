@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from crossward.console_progress import Progress, Terminal, labelled
-from crossward.console_streams import Mode, choose, chosen, err, out
-from crossward.core.plain_text import visible
+from crossward.console_streams import Mode, choose, chosen, err, line, note, out
+from crossward.core.plain_text import visible, visible_json
 
 __all__ = [
     "Mode",
@@ -25,11 +25,11 @@ __all__ = [
     "Terminal",
     "choose",
     "chosen",
-    "err",
     "guarded",
     "interrupt_when_terminated",
     "labelled",
-    "out",
+    "line",
+    "note",
     "show_columns",
     "show_json",
     "show_languages",
@@ -73,8 +73,8 @@ def show_languages(summary: dict[str, Any], *, json: bool, title: str, bare: boo
 
 
 def show_json(value: Any) -> None:
-    """One JSON document on stdout."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    """One JSON document on stdout; what could steer a terminal is escaped in it, and means the same."""
+    sys.stdout.write(visible_json(json.dumps(value, ensure_ascii=False)) + "\n")
 
 
 def _shown(value: object) -> str:
@@ -84,17 +84,16 @@ def _shown(value: object) -> str:
         case float():
             return f"{value:.4g}"
         case dict():
-            return ", ".join(f"{key} {count}" for key, count in value.items()) or "none"
+            return visible(", ".join(f"{key} {count}" for key, count in value.items())) or "none"
         case _:
             return visible(str(value))
 
 
 def guarded(command: Callable[[], object], *, again: str, resumes: bool) -> int:
-    """Run a command; returns its exit code. `again` is the command line to type after a stop, `resumes` whether it
+    """Run a command; returns its exit code.
 
-    then continues where it stopped or begins anew.
-
-    CROSSWARD_TRACEBACK=1 shows the traceback behind a sentence.
+    `again` is the command line to type after a stop, `resumes` whether it then continues where it stopped or begins
+    anew. CROSSWARD_TRACEBACK=1 shows the traceback behind a sentence.
     """
     try:
         command()
@@ -135,6 +134,6 @@ def _tell(sentence: str, error: BaseException | None = None) -> int:
 def tell(sentence: str) -> None:
     """An error in a sentence, on stderr; a JSON object where progress is."""
     if chosen() == "json":
-        err.file.write(json.dumps({"event": "error", "text": sentence}, ensure_ascii=False) + "\n")
+        err.file.write(visible_json(json.dumps({"event": "error", "text": sentence}, ensure_ascii=False)) + "\n")
         return
-    err.print(f"crossward: {visible(sentence)}", markup=False)
+    note(f"crossward: {sentence}")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossward.console_meter import LanguageMeter, Meter
-from crossward.console_streams import err
-from crossward.core.plain_text import visible
+from crossward.console_streams import err, note
+from crossward.core.plain_text import visible, visible_json
 from crossward.engines.protocols import Advance
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Lines:
     """A plain line every ten seconds, and one when a stage or a longer task ends; `label` stands before each."""
 
     def __init__(self, *, label: str = "", write: Callable[[str], None] | None = None) -> None:
-        self._label, self._write = label, write or _to_stderr
+        self._label, self._write = label, write or note
         self._stages = Stages()
 
     def say(self, line: str) -> None:
@@ -168,7 +168,8 @@ class JsonLines:
 
     def _tell(self, event: str, **more: Any) -> None:
         place = {} if self._stages.current is None else {"stage": self._stages.current}
-        self._write(json.dumps({"event": event} | self._run | place | more, ensure_ascii=False) + "\n")
+        told = json.dumps({"event": event} | self._run | place | more, ensure_ascii=False)
+        self._write(visible_json(told) + "\n")
 
     def say(self, line: str) -> None:
         self._tell("say", text=line)
@@ -233,10 +234,6 @@ class JsonLines:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
-
-
-def _to_stderr(line: str) -> None:
-    err.print(line, markup=False)
 
 
 def _raw_to_stderr(text: str) -> None:

@@ -158,6 +158,12 @@ def _resolved(recipe: Mapping[str, Any], cell: Cell, seed: int, experiment: Expe
             put(tree, key, _copied(value))
         except ValueError as error:
             raise ValueError(f"{key} cannot be set: {error}") from None
+    tracking = tree.get("tracking")
+    if isinstance(tracking, Mapping) and tracking.get("name") is not None:
+        raise ValueError(
+            "tracking.name would be the name of several runs, whose curves a tracker mixes: leave it out, as every run "
+            "of an experiment is named by experiment, cell and seed"
+        )
     tree = _replaced(tree, {"{seed}": str(seed), "{experiment}": str(root)})
     return tree | {"run": str(root / "cells" / cell.name / f"seed-{seed}"), "seed": seed}
 

@@ -121,7 +121,7 @@ def test_an_optimiser_step_moves_the_trained_weights_alone():
 
 
 def test_steps_pairs_and_their_limits():
-    work = workload(drawing=drawing(prompts=100), pair_share=0.5, batch_pairs=8, epochs=2.0)
+    work = workload(drawing=drawing(prompts=50), batch_pairs=8, epochs=2.0)
     assert (work.pairs, work.steps, work.trained_pairs) == (50.0, 14, 100.0)
     limited = workload(drawing=drawing(prompts=100), batch_pairs=8, max_steps=3)
     assert (limited.steps, limited.trained_pairs) == (3, 24.0)

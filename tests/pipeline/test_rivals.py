@@ -23,7 +23,7 @@ from crossward.pipeline.given import Given
 from crossward.pipeline.iterate import run
 from crossward.pipeline.progress import Silent
 from crossward.pipeline.replay import read_replay
-from crossward.pipeline.show import prompt_life
+from crossward.pipeline.show import lines_of, lives
 from crossward.pipeline.stage_files import read_pairs, read_sampled, read_scored, stream_ranked
 from crossward.store import manifest, tables
 from crossward.store.manifest import StageManifest
@@ -128,7 +128,7 @@ def test_the_translated_view_judges_translations_under_the_english_instruction(t
     report = report_text(directory)
     assert "reward: translated, over the initial reference" in report
     assert f"| es | 24 | {counts['es']['translated']} |" in report
-    assert "judged as 'the" in "\n".join(prompt_life(directory.root, "p0", "es"))
+    assert "judged as 'the" in "\n".join(lines_of(lives(directory.root, "p0", "es")[0]))
 
 
 def test_a_translation_that_failed_leaves_its_response_out_and_is_counted(tmp_path: Path):
@@ -298,7 +298,7 @@ def test_lidr_pairs_by_direction(tmp_path: Path, server: ChatServer):
             assert texts == (answers["en"][id].text, to_english[id])
         else:
             assert texts == (from_english[id], answers["es"][id].text)
-    shown = "\n".join(prompt_life(tmp_path / "run", pairs[0].prompt.id, pairs[0].prompt.language))
+    shown = "\n".join(lines_of(lives(tmp_path / "run", pairs[0].prompt.id, pairs[0].prompt.language)[0]))
     assert f"chosen   {pairs[0].chosen.response.text!r}" in shown
     counts = made(here, "pair").counts["languages"]
     assert {language: c["n_pairs"] + sum(c["skipped"].values()) for language, c in counts.items()} == {"en": 6, "es": 6}

@@ -12,7 +12,7 @@ from crossward.pipeline.iterate import run
 from crossward.pipeline.progress import Silent
 from crossward.pipeline.report.tables import table
 from crossward.pipeline.report.write import report_again
-from crossward.pipeline.show import prompt_life
+from crossward.pipeline.show import lines_of, lives
 from crossward.store import manifest, tables
 from crossward.store.run_dir import RunDir
 from crossward.store.token_file import read_token_terms
@@ -28,7 +28,8 @@ def test_a_life_tells_the_outcome_that_was_stored(finished: RunDir):
     outcomes = tables.read_outcomes(finished.iteration(1).stage("pair").language_file("es"))
     assert {type(outcome) for outcome in outcomes} <= {PreferencePair, Skipped}
     for outcome in outcomes:
-        life = prompt_life(finished.root, outcome.prompt.id, "es")
+        (found,) = lives(finished.root, outcome.prompt.id, "es")
+        life = lines_of(found)
         assert life[0] == f"iteration 1 · es · {outcome.prompt.id}"
         if isinstance(outcome, Skipped):
             assert life[-1] == f"no pair: {outcome.reason}"
@@ -42,14 +43,14 @@ def test_a_life_tells_the_outcome_that_was_stored(finished: RunDir):
 
 
 def test_a_prompt_is_shown_in_every_language_or_in_one(finished: RunDir):
-    assert [line for line in prompt_life(finished.root, "p1") if line.startswith("iteration")] == [
+    assert [lines_of(life)[0] for life in lives(finished.root, "p1")] == [
         "iteration 1 · en · p1",
         "iteration 1 · es · p1",
     ]
     with pytest.raises(ValueError, match="has no prompt 'p77'"):
-        prompt_life(finished.root, "p77")
+        lives(finished.root, "p77")
     with pytest.raises(ValueError, match="is not a run directory"):
-        prompt_life(finished.root.parent, "p1")
+        lives(finished.root.parent, "p1")
 
 
 def test_the_report_holds_the_counts_of_the_stages(finished: RunDir):

@@ -67,6 +67,24 @@ def test_the_states_of_a_run(copied: Path):
         run_found(copied / "none")
 
 
+@pytest.mark.parametrize("value", ["5", "[1, true]", "de", "[]", "{en: 1}"])
+def test_languages_that_are_none_are_told_not_raised(
+    tmp_path: Path, value: str, made: tuple[RunDir, Recorded], capsys: pytest.CaptureFixture[str]
+):
+    lines = made[0].config.read_text().replace("languages:\n- en\n- es\n", f"languages: {value}\n")
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "config.yaml").write_text(lines)
+    assert f"languages: {value}" in lines
+    (row,) = json.loads(call(capsys, "runs", tmp_path, "--json").out)
+    assert (row["state"], row["languages"]) == ("damaged", [])
+    assert "languages" in row["problem"]
+    for verb in (("runs", tmp_path), ("show", tmp_path / "runs" / "mine")):
+        called = call(capsys, *verb)
+        assert called.code == 0
+        assert "damaged" in called.out
+        assert "d e" not in called.out
+
+
 def test_runs_are_found_whatever_lies_around(copied: Path, capsys: pytest.CaptureFixture[str]):
     root = copied.parent
     cell = shutil.copytree(copied, root / "grid" / "cells" / "a" / "seed-1")
@@ -173,9 +191,11 @@ def test_no_text_of_a_run_controls_the_terminal(copied: Path, capsys: pytest.Cap
             ("show", copied),
             ("runs", copied.parent),
             ("show", copied, "--prompt", EVIL),
+            ("show", copied, "--prompt", groups[0].prompt.id, "--language", "es", "--json"),
         )
     ]
     assert "turned" in outputs[0].out
+    assert json.loads(outputs[-1].out)[0]["responses"][0]["text"] == EVIL
     for output in outputs:
         for character in ("\x1b", "\u202e", "\x9b", "\x07"):
             assert character not in output.out + output.err

@@ -16,7 +16,6 @@ from crossward.pipeline.iterate import run
 from crossward.pipeline.progress import SILENT, Silent
 from crossward.pipeline.requirements import require_tracking
 from crossward.pipeline.tracking import Tracked, tracked
-from crossward.store import manifest
 from crossward.store.manifest import StageManifest
 from crossward.store.run_dir import RunDir
 
@@ -139,10 +138,11 @@ def test_steps_and_stages_are_told_once(tmp_path: Path, noted: Noted, monkeypatc
 def test_win_rates_are_told_when_they_change(tmp_path: Path, noted: Noted):
     config, directory = recipe(tmp_path), RunDir(tmp_path / "run")
     directory.root.mkdir()
-    rates = [{"model": "π_1", "language": "es", "win_rate": 60.0, "lc_win_rate": None}]
+    counted = {"n_judged": 10, "n_null": 0, "win_rate_se": None, "lc_variant": "none", "lc_interval": None}
+    rates = [{"model": "π_1", "baseline": "π_I", "language": "es", "win_rate": 60.0, "lc_win_rate": None} | counted]
     for win_rate in (60.0, 60.0, 61.0):
         rates[0]["win_rate"] = win_rate
-        directory.evaluation.write_text(json.dumps({"rates": rates}))
+        directory.evaluation.write_text(json.dumps({"rates": rates, "averages": [], "differences": []}))
         with tracked(config, directory, SILENT):
             pass
     assert noted.points == [("judge/win_rate/es", "iteration", 1, 60.0), ("judge/win_rate/es", "iteration", 1, 61.0)]
@@ -150,24 +150,44 @@ def test_win_rates_are_told_when_they_change(tmp_path: Path, noted: Noted):
 
 def test_a_run_goes_on_when_its_tracker_fails(tmp_path: Path, noted: Noted):
     noted.failing = "train/loss"
-    heard = Heard()
-    tree = make_recipe(tmp_path, iterations=1, tracking={"tracker": "tensorboard"})
-    directory = run(config_of(tree), progress=heard)
-    assert manifest.read(directory.iteration(1).stage("evaluate")) is not None
-    (line,) = [line for line in heard.lines if "TensorBoard" in line]
+    config, directory, heard = recipe(tmp_path), RunDir(tmp_path / "run"), Heard()
+    counts = {"es": {"n_groups": 6}}
+    write_steps(directory, 1, 1, 2)
+
+    def go() -> None:
+        with tracked(config, directory, heard) as progress:
+            progress.stage_ended("iteration-1/pair", done("pair", "p", languages=counts), made=True)
+            progress.stage_begun("iteration-1/train")
+            progress.trained("iteration-1/train", directory.iteration(1).stage("train").metrics)
+            progress.stage_ended("iteration-1/train", done("train", "t", training={"steps": 2}), made=True)
+            progress.stage_ended("iteration-1/evaluate", done("evaluate", "e"), made=True)
+
+    go()
+    (line,) = heard.lines
     assert line == ("TensorBoard failed and is told nothing more; the run goes on: RuntimeError: the server is gone")
     assert ("pair/n_groups/es", "iteration", 1, 6) in noted.points
-    # Mended, and another tracker named: neither changes what was made, and what was not told is told now.
-    noted.failing = ""
-    before = {path: path.read_bytes() for path in directory.root.rglob("stage.json")}
-    told = len(noted.points)
-    again = run(config_of(tree), progress=heard)
-    assert {path: path.read_bytes() for path in before} == before
-    rows = (again.iteration(1).stage("train").metrics).read_text().splitlines()
-    assert noted.steps() == [json.loads(row)["step"] for row in rows]
-    assert not [point for point in noted.points[told:] if point[0].startswith(("pair/", "sample/", "score/"))]
-    run(config_of(tree | {"tracking": {"tracker": "none"}}), progress=heard)
-    assert noted.closed == 2, "one that failed too"
+    assert not noted.steps()
+    # Mended: what was not told is told now, and nothing else.
+    noted.failing, told = "", len(noted.points)
+    go()
+    assert noted.steps() == [1, 2]
+    names = {name.partition("/")[0] for name, *_ in noted.points[told:]}
+    assert names == {"train", "trained", "evaluate"}
+    assert (len(heard.lines), noted.closed) == (1, 2), "one that failed is closed too"
+
+
+def test_a_run_is_told_to_the_tracker_that_it_names(tmp_path: Path, noted: Noted, monkeypatch: pytest.MonkeyPatch):
+    """The pipeline itself listens; stopped here before its first stage."""
+    heard: list[str] = []
+
+    def begin(self: Tracked, titles: object) -> None:
+        heard.append(self._name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Tracked, "plan", begin)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe(tmp_path), progress=SILENT)
+    assert heard == ["run"]
 
 
 def test_a_damaged_record_begins_a_new_one(tmp_path: Path, noted: Noted):

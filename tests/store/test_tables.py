@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -264,3 +265,24 @@ def test_responses_are_counted(tmp_path):
         tmp_path / "a", [SampledPrompt(prompt=PROMPT, responses=r) for r in (responses, (), responses)]
     )
     assert tables.count_responses(tmp_path / "a") == 4
+
+
+def test_one_prompt_is_read_without_the_row_groups_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(parquet_files, "ROW_GROUP", 2)
+    path = tmp_path / "0.parquet"
+    groups = [replace(GROUP, prompt=replace(PROMPT, id=str(number))) for number in (0, 1, 2, 3, 2)]
+    tables.write_scored(path, groups)
+    assert list(tables.stream_scored(path, id="2")) == [groups[2], groups[4]]
+    assert list(tables.stream_scored(path, id="\udcff")) == []
+    texts = next(
+        column
+        for column in map(pq.read_metadata(path).row_group(0).column, range(20))
+        if column.path_in_schema == "responses.list.element.text"
+    )
+    content = bytearray(path.read_bytes())
+    content[texts.data_page_offset + texts.total_compressed_size // 2] ^= 0xFF
+    path.write_bytes(content)
+    for id in ("1", None):
+        with pytest.raises(ValueError, match="is damaged"):
+            list(tables.stream_scored(path, id=id))
+    assert list(tables.stream_scored(path, id="2")) == [groups[2], groups[4]], "the first row group was not opened"

@@ -4,7 +4,7 @@ Facts (a vendor's or a measurement's) and efficiencies apart, so that a measured
 rows that come with the package are in templates/planning/hardware.yaml. Knows no recipe.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal["cpu", "gpu"]
@@ -81,7 +81,3 @@ class Hardware:
     def memory_bytes(self) -> float:
         """Of one device."""
         return self.memory_gib * 2**30
-
-    def with_factors(self, factors: Factors, *, name: str) -> "Hardware":
-        """The same with what a probe measured, under another name."""
-        return replace(self, factors=factors, name=name)

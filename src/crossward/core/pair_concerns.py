@@ -172,9 +172,10 @@ def collapsed_spread(where: str, now: Mapping[str, Share], *, first: Mapping[str
 def length_gap(
     where: str, pairs: Mapping[str, PairLengths], *, correlations: Mapping[str, Share], controlled: bool
 ) -> Concern | None:
-    """Chosen responses that are longer (or shorter) than rejected ones, after control; and, where nothing is
+    """Chosen responses that are longer (or shorter) than rejected ones, after control.
 
-    `controlled`, a log-ratio that goes with length within prompts (−1 to 1, in `part`, over `n` prompts).
+    And, where nothing is `controlled`, a log-ratio that goes with length within prompts (−1 to 1, in `part`, over `n`
+    prompts).
     """
     sided = {code: found for code, found in pairs.items() if _is_sided(found)}
     linked = {} if controlled else {code: found for code, found in correlations.items() if _is_linked(found)}

@@ -30,6 +30,15 @@ def visible(text: str) -> str:
     return _STEERING.sub(_shown, text)
 
 
+def visible_json(document: str) -> str:
+    r"""A JSON document, written on one line without ASCII's limits, with the same characters escaped as JSON does it.
+
+    >>> print(visible_json('["Grüße \x9b2J \u202e \x7f"]'))
+    ["Grüße \u009b2J \u202e \u007f"]
+    """
+    return _STEERING.sub(lambda found: f"\\u{ord(found.group()):04x}", document)
+
+
 def visible_line(text: str) -> str:
     r"""The same on one line: newlines and tabs are shown too.
 

@@ -58,9 +58,9 @@ def drawing_seconds(work: Workload, drawing: Drawing, hardware: Hardware) -> tup
 def _transformers_seconds(
     work: Workload, drawing: Drawing, hardware: Hardware, calls: float, rows_a_call: float
 ) -> tuple[float, float]:
-    """Batches of one shard's rows. Each reads every row's prompt and steps until its longest response has ended:
+    """Batches of one shard's rows. Each reads every row's prompt and steps until its longest response has ended.
 
-    a step reads the weights once and moves every row's cache (2 + 2 × queries a key) times: keys and values are joined
+    A step reads the weights once and moves every row's cache (2 + 2 × queries a key) times: keys and values are joined
     anew (read, written), and repeated for every query head (written, read).
     """
     shape, measured = work.shape, hardware.efficiency

@@ -133,9 +133,10 @@ def answer_disk(drawing: Drawing) -> float:
 
 
 def disk(work: Workload) -> Disk:
-    """Samples, scores, pairs and checkpoints of every iteration, answers of every policy; while one trains, 12 bytes a
+    """Samples, scores, pairs and checkpoints of every iteration, answers of every policy.
 
-    trained parameter more: weights and moments, kept every ten minutes for a training that is cut.
+    While one trains, 12 bytes a trained parameter more: weights and moments, kept every ten minutes for a training
+    that is cut.
     """
     each = sample_disk(work, work.drawing) * (1 + work.translates) + score_disk(work) + pair_disk(work)
     answers = 0.0 if work.answers is None else work.policies * answer_disk(work.answers)

@@ -39,9 +39,10 @@ def training_flops(work: Workload, pairs: float) -> tuple[float, float]:
 
 
 def step_seconds(work: Workload, hardware: Hardware, pairs: float, steps: int) -> float:
-    """Optimiser steps on so many pairs: FLOP over the share of the matrix rate, what forward and backward of a
+    """Optimiser steps on so many pairs.
 
-    micro-batch and of a group take however small they are, and the optimiser's traffic.
+    FLOP over the share of the matrix rate, what forward and backward of a micro-batch and of a group take however
+    small they are, and the optimiser's traffic.
     """
     shape, measured, schedule = work.shape, hardware.efficiency, work.schedule
     # On a GPU all weights are held in float32 and multiplied in bfloat16; on a CPU they are multiplied as they are.

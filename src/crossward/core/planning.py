@@ -121,9 +121,10 @@ def score(work: Workload, hardware: Hardware) -> StageCost:
 
 
 def noise(work: Workload, hardware: Hardware) -> tuple[float, float, float]:
-    """(tokens, FLOP, seconds) of scoring a few prompts again, both models: each group in two halves, one call each
+    """(tokens, FLOP, seconds) of scoring a few prompts again, both models.
 
-    (a prompt is read twice), and where the models are in bfloat16 once more in float32.
+    Each group in two halves, one call each (a prompt is read twice), and where the models are in bfloat16 once more in
+    float32.
     """
     if not work.noise_prompts:
         return 0.0, 0.0, 0.0
@@ -140,9 +141,10 @@ def noise(work: Workload, hardware: Hardware) -> tuple[float, float, float]:
 
 
 def rate(work: Workload, hardware: Hardware) -> StageCost:
-    """A rival's ratings: a reward model reads every response with its prompt, a judge also writes, MAPO reads every
+    """A rival's ratings.
 
-    response with every English one. Its model is as large as `Rating.parameters` says, else as the policy.
+    A reward model reads every response with its prompt, a judge also writes, MAPO reads every response with every
+    English one. Its model is as large as `Rating.parameters` says, else as the policy.
     """
     rating, drawing, measured = work.rating, work.drawing, hardware.efficiency
     together = work.judged_tokens + drawing.response_tokens

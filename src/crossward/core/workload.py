@@ -155,8 +155,8 @@ class Judging:
 class Workload:
     """A whole recipe in counts. Bytes a value are those of weights while sampling and scoring (4 or 2).
 
-    `judged_tokens` is the mean length of a prompt as it is judged under; `pair_share` the share of prompts that give a
-    pair; `foreign_share` that of prompts in other languages than English. `noise_prompts` are scored again, of all
+    `judged_tokens` is the mean length of a prompt as it is judged under; `foreign_share` the share of prompts in other
+    languages than English. `noise_prompts` are scored again, of all
     languages together. `answers` are those of one policy to the held-out prompts, `policies` how many policies answer.
     """
 
@@ -174,7 +174,6 @@ class Workload:
     judging: Judging | None
     translates: int = 0
     foreign_share: float = 0.0
-    pair_share: float = 1.0
     direction: bool = False
     identified: bool = False
     batch_rows: int = 64
@@ -186,8 +185,8 @@ class Workload:
 
     @property
     def pairs(self) -> float:
-        """Pairs that an iteration trains on: share × prompts, with replayed ones among them."""
-        return self.drawing.prompts * self.pair_share / (1.0 - self.schedule.replay_share)
+        """Pairs that an iteration trains on: one a prompt, with replayed ones among them."""
+        return self.drawing.prompts / (1.0 - self.schedule.replay_share)
 
     @property
     def adapter_parameters(self) -> int | None:

@@ -42,9 +42,9 @@ _OUTPUT_TYPES = ("multiple_choice", "loglikelihood")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompting:
-    """How questions are put: examples before each, at most `limit` questions (None: all), inside the chat template or
+    """How questions are put: examples before each, at most `limit` questions (None: all), in the template or plain.
 
-    as plain text. Published tables of these benchmarks are of plain text.
+    Published tables of these benchmarks are of plain text, not inside the chat template.
     """
 
     shots: int = 0
@@ -310,9 +310,9 @@ def _manager(include: Path | None) -> "TaskManager":
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep lm-eval's and datasets' warnings and bars off stderr, where ours are, and datasets' count of uses off the
+    """Keep lm-eval's and datasets' warnings and bars off stderr, where ours are.
 
-    network: even for local files it asks a server.
+    And datasets' count of uses off the network: even for local files it asks a server.
     """
     import datasets
     import lm_eval.api.task as tasks  # pyright: ignore[reportMissingImports]

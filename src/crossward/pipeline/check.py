@@ -1,7 +1,7 @@
 """What is wrong with a recipe, told before anything is computed."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -50,9 +50,10 @@ def check(config: Config) -> list[Finding]:
 
 
 def look(config: Config, *, planned: frozenset[str] = frozenset()) -> Looked:
-    """The same with what was read. `planned` names subjects that a plan has numbers for in their place: where they are
+    """The same with what was read.
 
-    not there yet, that is a warning.
+    `planned` names subjects that a plan has numbers for in their place: where they are not there yet, that is a
+    warning.
     """
     findings: list[Finding] = []
     prompts, held_out, counts = _prompts(config, findings)
@@ -72,13 +73,12 @@ def look(config: Config, *, planned: frozenset[str] = frozenset()) -> Looked:
     _judge(config, held_out, findings)
     _run_folder(config, findings)
     _concerns(config, held_out, findings)
-    order = {"ok": 0, "warning": 1, "error": 2}
     findings = [
         replace(each, level="warning") if each.level == "error" and each.subject in planned else each
         for each in findings
     ]
     return Looked(
-        findings=sorted(findings, key=lambda finding: order[finding.level]),
+        findings=by_level(findings),
         prompts=prompts,
         held_out=held_out,
         counts=counts,
@@ -232,12 +232,25 @@ def _run_folder(config: Config, findings: list[Finding]) -> None:
         return f"{config.run} " + ("continues" if directory.config.exists() else "is new")
 
     _attempt(findings, "run folder", owner)
-    existing = next(parent for parent in (directory.root, *directory.root.absolute().parents) if parent.exists())
-    free, needed = shutil.disk_usage(existing).free, _bytes_needed(config)
-    level = "ok" if free > needed else "error"
+    findings.append(disk_finding(config))
+
+
+def disk_finding(config: Config, planned: float | None = None) -> Finding:
+    """Whether what is needed is free: `planned` bytes, or without a plan what can be said from the weights' files."""
+    root = Path(config.run)
+    existing = next(parent for parent in (root, *root.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    needed = _bytes_needed(config) if planned is None else planned
     told = f"{needed / 1e9:.1f} GB" if needed else "an unknown size (the policy's weights are not on this disk)"
-    text = f"{told} needed for checkpoints and optimiser states, {free / 1e9:.1f} GB free"
-    findings.append(Finding(level=level, subject="disk", text=text))
+    what = "checkpoints and optimiser states" if planned is None else "all that the plan writes"
+    text = f"{told} needed for {what}, {free / 1e9:.1f} GB free"
+    return Finding(level="ok" if free > needed else "error", subject="disk", text=text)
+
+
+def by_level(findings: Iterable[Finding]) -> list[Finding]:
+    """What is well first, errors last."""
+    order = {"ok": 0, "warning": 1, "error": 2}
+    return sorted(findings, key=lambda finding: order[finding.level])
 
 
 def _bytes_needed(config: Config) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 from crossward.config import Config
 from crossward.core.hardware import Hardware
 from crossward.pipeline.assemble import Engines
-from crossward.pipeline.check import Finding, look
+from crossward.pipeline.check import Finding, by_level, disk_finding, look
 from crossward.pipeline.plan import (
     SIDE_BY_SIDE,
     JudgeCost,
@@ -82,7 +82,19 @@ def check_and_plan(config: Config, asked: Asked, progress: Progress) -> Checked:
             inputs = inputs_of(config, looked.prompts, looked.held_out, engines, told, looked.counts)
     plans = tuple(on_hardware(config, inputs, row) for row in rows or _default(config, table))
     judged = judge_cost(config, workload_of(config, inputs, "gpu"), prices)
-    return Checked(findings=looked.findings, inputs=inputs, plans=plans, judged=judged, probed=found, problem=None)
+    findings = _with_disk(config, looked.findings, plans[0], asked.given)
+    return Checked(findings=findings, inputs=inputs, plans=plans, judged=judged, probed=found, problem=None)
+
+
+def _with_disk(config: Config, findings: list[Finding], first: OnHardware, given: Given) -> list[Finding]:
+    """The plan's figure in the place of the weights' alone: all machines have the same one.
+
+    A plan for other prompts, languages or models than are here is for another disk too: too little is a warning.
+    """
+    disk = disk_finding(config, first.plan.disk.total)
+    if disk.level == "error" and (_planned(given) or given.languages is not None):
+        disk = replace(disk, level="warning")
+    return by_level(disk if finding.subject == "disk" else finding for finding in findings)
 
 
 def _planned(given: Given) -> frozenset[str]:

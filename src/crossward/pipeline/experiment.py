@@ -38,9 +38,10 @@ ProgressOf = Callable[[str], Progress]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorldSource:
-    """Where worlds come from: `make(folder, seed, progress)` makes one or keeps it, `measure` knows its answers,
+    """Where worlds come from.
 
-    `given` gives the engines that it brings along for recipes that ask for them.
+    `make(folder, seed, progress)` makes one or keeps it, `measure` knows its answers, `given` gives the engines that it
+    brings along for recipes that ask for them.
     """
 
     make: Callable[[Path, int, Progress], None]

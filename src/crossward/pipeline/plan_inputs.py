@@ -42,6 +42,7 @@ class Given:
             ("--prompt-tokens", self.prompt_tokens),
             ("--response-tokens", self.response_tokens),
             ("--prompts-per-language", self.prompts_per_language),
+            ("--languages-count", self.languages),
         ):
             if value is not None and not 1 <= value <= MOST:
                 raise ValueError(f"{name} must be a number from 1 to {MOST:g}, got {value}")

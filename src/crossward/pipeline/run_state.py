@@ -31,11 +31,15 @@ class StageFound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFound:
-    """A run; `at` is the first stage that is not done, `problem` what is damaged, `holder` the process that runs it."""
+    """A run; `at` is the first stage that is not done, `problem` what is damaged, `holder` the process that runs it.
+
+    `config` is the file as it stands, whatever it says; `languages` are of a recipe that parses, else none.
+    """
 
     root: Path
     state: State
     config: dict[str, Any]
+    languages: tuple[str, ...]
     stages: tuple[StageFound, ...]
     at: str | None
     problem: str | None
@@ -69,9 +73,11 @@ def run_found(folder: Path) -> RunFound:
     problem = None
     tree: dict[str, Any] = {}
     planned: list[StageDir] = []
+    languages: tuple[str, ...] = ()
     try:
         tree = provenance.read_config(directory)
-        planned = _planned(parse(tree, where=str(directory.config)), directory)
+        config = parse(tree, where=str(directory.config))
+        languages, planned = config.languages, _planned(config, directory)
     except (ValueError, OSError) as error:
         problem = str(error)
     stages: list[StageFound] = []
@@ -88,6 +94,7 @@ def run_found(folder: Path) -> RunFound:
         root=folder,
         state="running" if holder is not None else state,
         config=tree,
+        languages=languages,
         stages=tuple(stages),
         at=at,
         problem=problem,

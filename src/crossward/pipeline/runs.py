@@ -33,7 +33,7 @@ class Listed:
             "stages_done": found.n_done,
             "stages": len(found.stages),
             "problem": found.problem,
-            "languages": list(found.config.get("languages") or []),
+            "languages": list(found.languages),
             "iterations": found.config.get("iterations"),
             "changed": datetime.fromtimestamp(self.changed, UTC).isoformat(timespec="seconds"),
             "bytes": self.size,

@@ -52,11 +52,6 @@ def lives(run: Path, prompt_id: str, language: str | None = None, iteration: int
     return found
 
 
-def prompt_life(run: Path, prompt_id: str, language: str | None = None) -> list[str]:
-    """Lines that tell a prompt's life, in every language of the run or in one. ValueError where the id is unknown."""
-    return [line for life in lives(run, prompt_id, language) for line in lines_of(life)]
-
-
 def lines_of(life: Life) -> list[str]:
     """One life, told."""
     scored = life.group
@@ -174,21 +169,20 @@ def _in_iteration(directory: RunDir, t: int, language: str, prompt_id: str) -> I
 
 
 def _ranked(stage: StageDir, language: str, prompt_id: str) -> Ranked | None:
-    return next((group for group in stream_ranked(stage, language) if group.prompt.id == prompt_id), None)
+    return next(stream_ranked(stage, language, id=prompt_id), None)
 
 
 def _sampled(stage: StageDir, language: str, prompt_id: str) -> SampledPrompt | None:
     """A prompt whose responses have no score: not yet, or (lidr) never, as its pairs are made by direction."""
     shards = (path for code, _, path in stage.shards() if code == language)
-    groups = (group for path in shards for group in tables.stream_sampled(path))
-    return next((group for group in groups if group.prompt.id == prompt_id), None)
+    return next((group for path in shards for group in tables.stream_sampled(path, id=prompt_id)), None)
 
 
 def _outcomes(stage: StageDir, language: str, prompt_id: str) -> list[PreferencePair | Skipped]:
     path = stage.language_file(language)
     if not path.exists():
         return []
-    return [outcome for outcome in tables.stream_outcomes(path) if outcome.prompt.id == prompt_id]
+    return list(tables.stream_outcomes(path, id=prompt_id))
 
 
 def _by_direction(outcome: PreferencePair | Skipped) -> list[str]:

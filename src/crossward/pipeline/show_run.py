@@ -24,7 +24,7 @@ def plain_run(folder: Path) -> dict[str, Any]:
         "at": found.at,
         "problem": found.problem,
         "process": found.holder,
-        "languages": list(config.get("languages") or []),
+        "languages": list(found.languages),
         "iterations": config.get("iterations"),
         "seed": config.get("seed"),
         "policy": _of(config, "models", "policy"),

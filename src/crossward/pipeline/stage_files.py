@@ -38,10 +38,10 @@ def read_pairs(stage: StageDir) -> list[PreferencePair]:
     ]
 
 
-def stream_ranked(stage: StageDir, language: str) -> Iterator[Ranked]:
-    """Every group of one language that a `score` or a `rate` stage left: what pairs are made from."""
+def stream_ranked(stage: StageDir, language: str, *, id: str | None = None) -> Iterator[Ranked]:
+    """Every group of one language, or one prompt's, that a `score` or a `rate` stage left: what pairs are made from."""
     read = tables.stream_rated if stage.name == "rate" else tables.stream_scored
-    return (group for code, _, path in stage.shards() if code == language for group in read(path))
+    return (group for code, _, path in stage.shards() if code == language for group in read(path, id=id))
 
 
 def stream_translated(stage: StageDir, sampled: StageDir, shard: Path) -> Iterator[SampledPrompt]:

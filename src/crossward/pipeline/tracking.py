@@ -171,14 +171,14 @@ class Tracked(Relay):
 
 
 def run_name(root: Path) -> str:
-    """The name of a run's folder; of an experiment's, the cell's too, as every cell has a seed-1.
+    """The name of a run's folder; of an experiment's, its own and the cell's too, as every cell has a seed-1.
 
     >>> run_name(Path("runs/mine")), run_name(Path("runs/grid/cells/view=translated/seed-1"))
-    ('mine', 'view=translated-seed-1')
+    ('mine', 'grid-view=translated-seed-1')
     """
     root = root.absolute()
     if root.parent.parent.name == "cells":
-        return f"{root.parent.name}-{root.name}"
+        return f"{root.parent.parent.parent.name}-{root.parent.name}-{root.name}"
     return root.name
 
 

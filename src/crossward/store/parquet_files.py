@@ -30,7 +30,10 @@ def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Row]) -> None:
             writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
 
 
-def read_records(path: Path, schema: pa.Schema, record_of: Callable[[Row], Record]) -> Iterator[Record]:
+def read_records(
+    path: Path, schema: pa.Schema, record_of: Callable[[Row], Record], *, id: str | None = None
+) -> Iterator[Record]:
+    """Every record, or those whose column `id` says so: other row groups are then not decoded, but for that column."""
     if path.is_dir():
         raise ValueError(f"shard {path} is a folder: expected a Parquet file")
     try:
@@ -38,7 +41,7 @@ def read_records(path: Path, schema: pa.Schema, record_of: Callable[[Row], Recor
     except FileNotFoundError:
         raise ValueError(f"shard {path} does not exist: run again, only that shard is redone") from None
     with source:
-        for number, row in enumerate(_rows(path, source, schema), start=1):
+        for number, row in _rows(path, source, schema, id):
             try:
                 record = record_of(row)
             except ValueError as error:
@@ -46,8 +49,11 @@ def read_records(path: Path, schema: pa.Schema, record_of: Callable[[Row], Recor
             yield record
 
 
-def _rows(path: Path, source: pa.NativeFile, schema: pa.Schema) -> Iterator[Row]:
-    """Every row of a Parquet file, a row group in memory at a time; an exception of the decoder means a bad file."""
+def _rows(path: Path, source: pa.NativeFile, schema: pa.Schema, id: str | None) -> Iterator[tuple[int, Row]]:
+    """Rows of a Parquet file with their numbers, a row group in memory at a time.
+
+    An exception of the decoder means a bad file.
+    """
     try:
         file = pq.ParquetFile(source, page_checksum_verification=True)
         found = file.schema_arrow
@@ -55,14 +61,22 @@ def _rows(path: Path, source: pa.NativeFile, schema: pa.Schema) -> Iterator[Row]
         raise ValueError(damaged(path, f"not a whole Parquet file: {_first_line(error)}")) from None
     if not found.equals(schema):
         raise ValueError(damaged(path, _difference(found, schema)))
+    before = 0
     for index in range(file.num_row_groups):
         try:
-            table = file.read_row_group(index)
-            table.validate(full=True)
-            rows = table.to_pylist()
+            places = range(file.metadata.row_group(index).num_rows)
+            if id is not None:
+                ids = file.read_row_group(index, columns=["id"]).column("id").to_pylist()
+                places = [place for place, found in enumerate(ids) if found == id]
+            rows: list[Row] = []
+            if places:
+                table = file.read_row_group(index)
+                table.validate(full=True)
+                rows = (table if id is None else table.take(places)).to_pylist()
         except Exception as error:
             raise ValueError(damaged(path, _first_line(error))) from None
-        yield from rows
+        yield from ((before + place + 1, row) for place, row in zip(places, rows, strict=True))
+        before += file.metadata.row_group(index).num_rows
 
 
 def damaged(path: Path, why: str) -> str:

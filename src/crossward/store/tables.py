@@ -1,7 +1,7 @@
 """Parquet shards of sampled groups, scored and rated groups, and pairing outcomes, as streams of records.
 
-A row group in memory at a time, written atomically. Knows no runs and no stages; the rows are in table_rows.py, the
-files in parquet_files.py.
+A row group in memory at a time, written atomically; with `id`, those of one prompt alone. Knows no runs and no stages;
+the rows are in table_rows.py, the files in parquet_files.py.
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,9 +31,9 @@ def write_sampled(path: Path, records: Iterable[SampledPrompt]) -> None:
     write_rows(path, SAMPLED, map(sampled_row, records))
 
 
-def stream_sampled(path: Path) -> Iterator[SampledPrompt]:
+def stream_sampled(path: Path, *, id: str | None = None) -> Iterator[SampledPrompt]:
     """Read groups back, one at a time. Raises ValueError for a missing, damaged or foreign file."""
-    return read_records(path, SAMPLED, sampled_of)
+    return read_records(path, SAMPLED, sampled_of, id=id)
 
 
 def read_sampled(path: Path) -> list[SampledPrompt]:
@@ -46,9 +46,9 @@ def write_scored(path: Path, records: Iterable[ScoredPrompt]) -> None:
     write_rows(path, SCORED, map(scored_row, records))
 
 
-def stream_scored(path: Path) -> Iterator[ScoredPrompt]:
+def stream_scored(path: Path, *, id: str | None = None) -> Iterator[ScoredPrompt]:
     """Read scored groups back, one at a time. Raises ValueError for a missing, damaged or foreign file."""
-    return read_records(path, SCORED, scored_of)
+    return read_records(path, SCORED, scored_of, id=id)
 
 
 def read_scored(path: Path) -> list[ScoredPrompt]:
@@ -61,9 +61,9 @@ def write_rated(path: Path, records: Iterable[RatedPrompt]) -> None:
     write_rows(path, RATED, map(rated_row, records))
 
 
-def stream_rated(path: Path) -> Iterator[RatedPrompt]:
+def stream_rated(path: Path, *, id: str | None = None) -> Iterator[RatedPrompt]:
     """Read rated groups back, one at a time. Raises ValueError for a missing, damaged or foreign file."""
-    return read_records(path, RATED, rated_of)
+    return read_records(path, RATED, rated_of, id=id)
 
 
 def write_outcomes(path: Path, records: Iterable[Outcome]) -> None:
@@ -71,9 +71,9 @@ def write_outcomes(path: Path, records: Iterable[Outcome]) -> None:
     write_rows(path, OUTCOMES, map(outcome_row, records))
 
 
-def stream_outcomes(path: Path) -> Iterator[Outcome]:
+def stream_outcomes(path: Path, *, id: str | None = None) -> Iterator[Outcome]:
     """Read pairs and skips back, one at a time. Raises ValueError for a missing, damaged or foreign file."""
-    return read_records(path, OUTCOMES, outcome_of)
+    return read_records(path, OUTCOMES, outcome_of, id=id)
 
 
 def read_outcomes(path: Path) -> list[Outcome]:

@@ -68,10 +68,10 @@ def demo(recipe: Path, overrides: Sequence[str] = (), *, preset: PresetName = "d
     write_text(gold_report, markdown(title, header, rows, judged))
     console.show_table(title, header, [[row[0], *(cell.replace(" [", "\n[") for cell in row[1:])] for row in rows])
     for line in look.lines():
-        console.err.print(line, markup=False)
+        console.note(line)
     where = f"report: {directory.report}   gold, feature by feature: {gold_report}   as a judge's verdicts: {verdicts}"
     for line in [*conclusion(judged), where]:
-        console.out.print(line, markup=False)
+        console.line(line)
 
 
 def _tell_the_report(
