@@ -6,6 +6,7 @@ Every name and value comes through core/plain_markdown.py, so that none can end 
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -80,7 +81,7 @@ def provenance_section(run: ExportedRun, stages: Sequence[str]) -> str:
     """Versions, and hashes of the stages named (`iteration-1/pair`), as the run recorded them."""
     lines = ["## Provenance", ""]
     if run.directory.provenance.exists():
-        found = json.loads(run.directory.provenance.read_text(encoding="utf-8"))
+        found = _recorded(run.directory.provenance)
         versions = ", ".join(f"{name} {version}" for name, version in found.get("packages", {}).items() if version)
         lines.append(f"- made with {code(versions)}, Python {code(str(found.get('python')))}")
         if git := found.get("git"):
@@ -94,6 +95,18 @@ def provenance_section(run: ExportedRun, stages: Sequence[str]) -> str:
         lines.append(f"- {code(title)}: sha256 of its files {code(made.digest)}")
         lines += [f"- {code(title)} was made from {code(name)} {code(digest)}" for name, digest in made.inputs.items()]
     return "\n".join(lines)
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    """provenance.json. Raises ValueError where it is damaged."""
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError:
+        found = None
+    fits = isinstance(found, dict) and isinstance(found.get("packages", {}), dict)
+    if not fits or not isinstance(found.get("git") or {}, dict):
+        raise ValueError(f"{path} is damaged: restore it, or delete it, and cards name no versions")
+    return found
 
 
 def skipped_words(skipped: dict[str, int]) -> str:
