@@ -82,7 +82,7 @@ def provenance_section(run: ExportedRun, stages: Sequence[str]) -> str:
     lines = ["## Provenance", ""]
     if run.directory.provenance.exists():
         found = _recorded(run.directory.provenance)
-        versions = ", ".join(f"{name} {version}" for name, version in found.get("packages", {}).items() if version)
+        versions = ", ".join(f"{name} {version}" for name, version in (found.get("packages") or {}).items() if version)
         lines.append(f"- made with {code(versions)}, Python {code(str(found.get('python')))}")
         if git := found.get("git"):
             lines.append(
@@ -103,10 +103,9 @@ def _recorded(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_bytes())
     except ValueError:
         found = None
-    fits = isinstance(found, dict) and isinstance(found.get("packages", {}), dict)
-    if not fits or not isinstance(found.get("git") or {}, dict):
-        raise ValueError(f"{path} is damaged: restore it, or delete it, and cards name no versions")
-    return found
+    if isinstance(found, dict) and all(isinstance(found.get(key) or {}, dict) for key in ("packages", "git")):
+        return found
+    raise ValueError(f"{path} is damaged: restore it, or delete it, and cards name no versions")
 
 
 def skipped_words(skipped: dict[str, int]) -> str:
