@@ -251,6 +251,14 @@ def test_a_licence_is_an_identifier(run: RunDir, tmp_path: Path):
         to(run.root, tmp_path / "out", "dataset", license="mit\n---\n<script>")
 
 
+@pytest.mark.parametrize("damage", ["[]", "{", '{"packages": 1}', '{"git": "x"}'])
+def test_a_damaged_provenance_is_a_sentence(damage: str, tmp_path: Path):
+    run = made_run(tmp_path)
+    run.provenance.write_text(damage)
+    with pytest.raises(ValueError, match=r"provenance\.json is damaged: restore it, or delete it"):
+        to(run.root, tmp_path / "out", "dataset")
+
+
 def test_an_export_takes_the_place_of_an_export_and_of_nothing_else(run: RunDir, tmp_path: Path):
     out = tmp_path / "out"
     to(run.root, out, "llamafactory")

@@ -6,6 +6,7 @@ Every name and value comes through core/plain_markdown.py, so that none can end 
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -80,8 +81,8 @@ def provenance_section(run: ExportedRun, stages: Sequence[str]) -> str:
     """Versions, and hashes of the stages named (`iteration-1/pair`), as the run recorded them."""
     lines = ["## Provenance", ""]
     if run.directory.provenance.exists():
-        found = json.loads(run.directory.provenance.read_text(encoding="utf-8"))
-        versions = ", ".join(f"{name} {version}" for name, version in found.get("packages", {}).items() if version)
+        found = _recorded(run.directory.provenance)
+        versions = ", ".join(f"{name} {version}" for name, version in (found.get("packages") or {}).items() if version)
         lines.append(f"- made with {code(versions)}, Python {code(str(found.get('python')))}")
         if git := found.get("git"):
             lines.append(
@@ -94,6 +95,17 @@ def provenance_section(run: ExportedRun, stages: Sequence[str]) -> str:
         lines.append(f"- {code(title)}: sha256 of its files {code(made.digest)}")
         lines += [f"- {code(title)} was made from {code(name)} {code(digest)}" for name, digest in made.inputs.items()]
     return "\n".join(lines)
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    """provenance.json. Raises ValueError where it is damaged."""
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError:
+        found = None
+    if isinstance(found, dict) and all(isinstance(found.get(key) or {}, dict) for key in ("packages", "git")):
+        return found
+    raise ValueError(f"{path} is damaged: restore it, or delete it, and cards name no versions")
 
 
 def skipped_words(skipped: dict[str, int]) -> str:
