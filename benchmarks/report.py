@@ -40,7 +40,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp()) / "run"
     make(folder, CODES[: arguments.languages], arguments.prompts)
     started = time.monotonic()
-    path = report_again(folder)
+    path, _ = report_again(folder)
     seconds, peak = time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     groups = 2 * arguments.languages * arguments.prompts
     print(

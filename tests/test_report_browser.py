@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A third of the groups that the demo has: quick to make."""
     directory, _ = make_run(tmp_path_factory.mktemp("browser") / "run", prompts=120, long_text=1_000_000)
-    return report_again(directory.root)
+    return report_again(directory.root)[0]
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +206,7 @@ def test_nothing_serious_bars_anybody(browser: Any, tmp_path: Path, width: int, 
     from axe_playwright_python.sync_playwright import Axe
 
     directory, _ = make_run(tmp_path / "run")
-    seen = Seen(browser, report_again(directory.root), viewport={"width": width, "height": 800}, color_scheme=scheme)
+    seen = Seen(browser, report_again(directory.root)[0], viewport={"width": width, "height": 800}, color_scheme=scheme)
     seen.page.locator("details").evaluate_all("all => all.forEach(d => d.open = true)")
     found = Axe().run(seen.page).response["violations"]
     assert [(v["id"], [n["html"][:120] for n in v["nodes"][:3]]) for v in found] == []

@@ -201,9 +201,14 @@ def report(
     """
     from crossward.pipeline.report.write import compare, report_again
 
-    path = report_again(runs[0], output) if len(runs) == 1 else compare(runs, output)
+    look = None
+    if len(runs) == 1:
+        path, look = report_again(runs[0], output)
+    else:
+        path = compare(runs, output)
     if as_json:
-        console.show_json({"report": str(path)})
+        concerns = {} if look is None else {"concerns": [asdict(concern) for concern in look.concerns]}
+        console.show_json({"report": str(path), **concerns})
     else:
         console.line(f"report: {path}")
 

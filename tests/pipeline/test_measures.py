@@ -143,17 +143,19 @@ def test_every_policy_of_a_run_is_measured(finished: RunDir):
         stage = here.stage("evaluate")
         assert stage.measured_languages() == ["en", "es"]
         for language in ("en", "es"):
-            answers = [
-                (found.prompt.id, k, len(response.text))
+            groups = [
+                found
                 for code, _, path in stage.shards()
                 if code == language
                 for found in tables.read_sampled(path)
-                for k, response in enumerate(found.responses)
             ]
+            responses = [response for found in groups for response in found.responses]
+            answers = [(found.prompt.id, k, len(r.text)) for found in groups for k, r in enumerate(found.responses)]
             rows = read_measures(stage.measures_file(language))
             assert [(row.prompt_id, row.answer, row.n_chars) for row in rows] == answers
             counts = made(stage).counts["languages"][language]
-            assert counts == json.loads(json.dumps(answer_counts(rows)))
+            tokens = {"tokens": sum(len(r.token_ids or ()) for r in responses)}
+            assert counts == json.loads(json.dumps(answer_counts(rows))) | tokens
             assert f"measures/{language}.jsonl" in made(stage).shards
 
 

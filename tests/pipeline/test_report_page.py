@@ -50,7 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
 
 @pytest.fixture(scope="module")
 def html(run: RunDir) -> str:
-    return report_again(run.root).read_text(encoding="utf-8")
+    return report_again(run.root)[0].read_text(encoding="utf-8")
 
 
 def parsed(html: str) -> Tags:
@@ -168,7 +168,7 @@ def test_a_training_that_broke_is_told_and_still_drawn(tmp_path: Path):
     metrics = directory.iteration(2).stage("train").metrics
     lines = ['{"step": 1, "loss": 1.0}', '{"step": 2, "loss": NaN, "dpo_loss": Infinity}', '{"step": "x"}', "[]", "5"]
     metrics.write_text("\n".join(lines), encoding="utf-8")
-    html = report_again(directory.root).read_text(encoding="utf-8")
+    html = report_again(directory.root)[0].read_text(encoding="utf-8")
     assert "Iteration 2: not a number in some steps: dpo_loss, loss." in html
 
 

@@ -92,7 +92,7 @@ def test_the_noise_sample_is_kept_token_by_token(finished: RunDir):
 def test_an_unfinished_run_has_a_report_too(finished: RunDir, tmp_path: Path):
     config = finished.config.read_text(encoding="utf-8")
     (tmp_path / "config.yaml").write_text(config, encoding="utf-8")
-    assert "Iteration 1" not in report_again(tmp_path).read_text(encoding="utf-8")
+    assert "Iteration 1" not in report_again(tmp_path)[0].read_text(encoding="utf-8")
     with pytest.raises(ValueError, match="is not a run directory"):
         report_again(tmp_path / "none")
 

@@ -177,11 +177,35 @@ def test_damaged_json_is_a_sentence(stage, content):
 )
 def test_a_manifest_without_what_its_readers_need_is_damaged(stage, part, why):
     run(stage)
-    stage.manifest.write_text(json.dumps(json.loads(stage.manifest.read_text()) | part))
+    stage.manifest.write_text(json.dumps(unsigned(stage) | part))
     with pytest.raises(
         ValueError, match=rf"stage\.json is damaged \({why}\): run again with --redo iteration-1/sample"
     ):
         manifest.read(stage)
+
+
+@pytest.mark.parametrize("old", ["2", "null", "1e999", "NaN", '"2"'])
+def test_a_number_that_changed_is_damage(stage, old):
+    run(stage)
+    text = stage.manifest.read_text()
+    assert '"rows": 2' in text
+    stage.manifest.write_text(text.replace('"rows": 2', f'"rows": {"3" if old == "2" else old}', 1))
+    with pytest.raises(
+        ValueError, match=r"stage\.json is damaged \(not what was written there\): run again with --redo"
+    ):
+        manifest.read(stage)
+
+
+def test_a_manifest_of_an_earlier_version_has_no_checksum(stage):
+    made = run(stage)
+    stage.manifest.write_text(json.dumps(unsigned(stage)))
+    assert manifest.read(stage) == made
+
+
+def unsigned(stage):
+    content = json.loads(stage.manifest.read_text())
+    del content["checksum"]
+    return content
 
 
 def test_training_counts_no_languages(tmp_path):
@@ -189,7 +213,7 @@ def test_training_counts_no_languages(tmp_path):
     manifest.begin(stage, {}, {})
     manifest.finish(stage, {}, {}, counts={"training": {"steps": 1}}, files=[], seconds=1)
     assert manifest.read(stage) is not None
-    stage.manifest.write_text(json.dumps(json.loads(stage.manifest.read_text()) | {"counts": {"training": 1}}))
+    stage.manifest.write_text(json.dumps(unsigned(stage) | {"counts": {"training": 1}}))
     with pytest.raises(ValueError, match="its training is no object"):
         manifest.read(stage)
 

@@ -75,6 +75,7 @@ class TrlTrainer:
         return {
             **last,
             "pairs": len(kept),
+            "tokens": sum(2 * len(r["prompt_ids"]) + len(r["chosen_ids"]) + len(r["rejected_ids"]) for r in kept),
             "dropped_too_long": len(rows) - len(kept),
             "seconds": round(time.monotonic() - started, 3),
         }

@@ -225,6 +225,8 @@ def evaluate(
             measured, counts = write_stage_measures(
                 stage, answers, open_identifier(), references or {}, advance=advance
             )
+        for language, found in counts.items():
+            found["tokens"] = sampled_counts(stream_sampled(stage, language))["tokens"]
         outputs = write_outputs(stage, {language: stream_sampled(stage, language) for language in prompts})
         return files + measured + outputs, {"languages": counts}
 

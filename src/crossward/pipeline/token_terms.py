@@ -1,5 +1,6 @@
 """Where in a response its log-ratio lies: the terms of the noise sample's sums, kept for people to look at."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 from crossward.core.records import Response, ResponseLogprob, ScoredPrompt
@@ -28,6 +29,8 @@ def _terms(group: ScoredPrompt, pieces: Pieces, ours: OfGroup, theirs: OfGroup) 
         assert own.token_logprobs is not None
         assert base.token_logprobs is not None
         ratios = tuple(a - b for a, b in zip(own.token_logprobs, base.token_logprobs, strict=True))
+        if not all(map(math.isfinite, ratios)):
+            continue  # both models find a token impossible: there is nothing to shade by
         texts = tuple(pieces(scored.judged or scored.response))
         assert len(texts) == len(ratios), "a term for every token"
         yield TokenTerms(id=group.prompt.id, place=place, pieces=texts, log_ratios=ratios)

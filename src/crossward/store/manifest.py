@@ -84,7 +84,8 @@ def finish(
         for path in sorted(files)
     }
     manifest = StageManifest(**origin, counts=_as_json(counts), seconds=seconds, shards=shards)
-    _write_json(stage_dir.manifest, asdict(manifest))
+    content = asdict(manifest)
+    _write_json(stage_dir.manifest, {**content, "checksum": _checksum(content)})
     return manifest
 
 
@@ -130,10 +131,15 @@ def read(stage_dir: StageDir) -> StageManifest | None:
     if not stage_dir.manifest.exists():
         return None
     content = _read_json(stage_dir, stage_dir.manifest)
+    checksum = content.pop("checksum", None)  # none in runs of earlier versions
     try:
+        if checksum is not None and checksum != _checksum(content):
+            raise ValueError("its checksum is another")
         made = StageManifest(**content)
     except TypeError:
         raise ValueError(_damaged(stage_dir.manifest, "its keys are not a manifest's", stage_dir.title)) from None
+    except ValueError:
+        raise ValueError(_damaged(stage_dir.manifest, "not what was written there", stage_dir.title)) from None
     if (why := _wrong_in(stage_dir, made)) is not None:
         raise ValueError(_damaged(stage_dir.manifest, why, stage_dir.title))
     return made
@@ -223,7 +229,7 @@ def _read_json(stage_dir: StageDir, path: Path) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise AssertionError(f"{path} is missing: begin() opens a stage before anything else") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError(_damaged(path, "not valid JSON", stage_dir.title)) from None
     if not isinstance(content, dict) or not {"stage", "inputs", "settings"} <= content.keys():
         raise ValueError(_damaged(path, "its keys are not a manifest's", stage_dir.title))
@@ -246,6 +252,11 @@ def _wrong_in(stage_dir: StageDir, made: StageManifest) -> str | None:
     if stage_dir.name == "train":
         return None if isinstance(made.counts.get("training", {}), dict) else "its training is no object"
     return None if _is_table(made.counts.get("languages")) else "it counts nothing by language"
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    """Of all but the seconds, which no two runs share. A bit that flips on the disk would else be read as a number."""
+    return content_hash({key: value for key, value in content.items() if key != "seconds"})
 
 
 def _is_table(value: Any) -> bool:

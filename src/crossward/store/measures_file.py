@@ -4,9 +4,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from crossward.core.answer_measures import AnswerMeasures
 from crossward.store.json_lines import read_json_lines, write_json_lines
 
+_MEASURES = TypeAdapter(AnswerMeasures)
 _FIELDS = {field.name for field in fields(AnswerMeasures)}
 
 
@@ -22,5 +25,10 @@ def read_measures(path: Path) -> list[AnswerMeasures]:
         if row.keys() != _FIELDS:
             other = ", ".join(sorted(row.keys() ^ _FIELDS))
             raise ValueError(f"{path}, line {number} holds no measures of an answer ({other}): delete it and run again")
-        rows.append(AnswerMeasures(**row))
+        try:
+            rows.append(_MEASURES.validate_python(row))
+        except ValidationError as error:
+            first = error.errors()[0]
+            why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise ValueError(f"{path}, line {number} holds no measures of an answer ({why}): delete it") from None
     return rows

@@ -1,12 +1,12 @@
 """evaluation.json of a run: the win rates of its judged policies, as core.winrates found them. Its one reader."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from crossward.core.winrates import WinRates
+from crossward.store.json_lines import parse_json
 
 _RATES = TypeAdapter(WinRates)
 
@@ -19,7 +19,7 @@ def read_rates(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_bytes())
+        found = parse_json(path.read_bytes().decode("utf-8", "surrogateescape"), where=str(path))
         _RATES.validate_python({key: value for key, value in found.items() if key != "judge"})
     except (ValueError, AttributeError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else None

@@ -43,7 +43,9 @@ def record(pair: ExportedPair, known: frozenset[str], *, beta: float | None, age
     The suggestion's score is σ(β·(chosen_score − rejected_score)), the probability that the reward gives the chosen
     response; left out where the scores are not log-ratios or not known.
     """
-    name = f"{pair.iteration or 0}/{pair.language}/{pair.id}"
+    # Pairs by direction give a prompt several pairs; Argilla overwrites records of one name.
+    texts = hashlib.sha256(f"{pair.chosen}\0{pair.rejected}".encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    name = f"{pair.iteration or 0}/{pair.language}/{pair.id}/{texts}"
     chosen_first = hashlib.sha256(name.encode()).digest()[0] % 2 == 0
     place = FIRST if chosen_first else SECOND
     first, second = (pair.chosen, pair.rejected) if chosen_first else (pair.rejected, pair.chosen)

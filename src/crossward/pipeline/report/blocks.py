@@ -1,6 +1,6 @@
-"""What a report is made of: headings, words, tables, charts. Values only; pages are made of them in page.py and
+"""What a report is made of: headings, words, tables, charts.
 
-markdown.py. All text is plain: whatever renders it must escape it.
+Values only; page.py and markdown.py make files of them. All text is plain: whatever renders it must escape it.
 """
 
 from collections.abc import Iterable, Sequence

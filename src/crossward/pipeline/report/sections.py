@@ -1,5 +1,7 @@
 """The report of a run, section by section: what stands where, and nothing else."""
 
+from math import isfinite
+
 from crossward.config import Config
 from crossward.core.records import PreferencePair, ScoredPrompt
 from crossward.pipeline.concerns import Look
@@ -74,9 +76,13 @@ def _looked_at(directory: RunDir, iterations: int) -> tuple[Section | None, Sect
         browsed.add(found, terms)
         name = f"iteration {found.iteration}"
         ranked = [seen.ranked for seen in found.seen if seen.ranked is not None]
-        scores.setdefault(found.language, {})[name] = [r.score for group in ranked for r in group.responses]
+        scores.setdefault(found.language, {})[name] = [
+            r.score for group in ranked for r in group.responses if isfinite(r.score)
+        ]
         margins.setdefault(found.language, {})[name] = [
-            seen.outcome.margin for seen in found.seen if isinstance(seen.outcome, PreferencePair)
+            seen.outcome.margin
+            for seen in found.seen
+            if isinstance(seen.outcome, PreferencePair) and isfinite(seen.outcome.margin)
         ]
         whole = whole and found.whole
         in_nats = in_nats and all(isinstance(group, ScoredPrompt) for group in ranked)

@@ -38,8 +38,8 @@ def finished_stages(directory: RunDir, iterations: int) -> list[tuple[str, str, 
 
 def _tokens(done: StageManifest) -> list[object]:
     """Tokens that a stage made or read, and how many a second."""
-    languages: dict[str, Any] = done.counts.get("languages", {})
-    counted = [counts["tokens"] for counts in languages.values() if isinstance(counts.get("tokens"), int)]
+    parts: list[dict[str, Any]] = [*done.counts.get("languages", {}).values(), done.counts.get("training", {})]
+    counted = [counts["tokens"] for counts in parts if "tokens" in counts]
     if not counted:
         return [None, None]
     total = sum(counted)

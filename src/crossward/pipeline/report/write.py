@@ -32,14 +32,14 @@ def open_run(run: Path) -> tuple[RunDir, Config]:
     return directory, parse(provenance.read_config(directory), where=str(directory.config))
 
 
-def report_again(run: Path, output: Path | None = None) -> Path:
-    """Write the report of an existing run, its page to `output` if named; returns the page's path.
+def report_again(run: Path, output: Path | None = None) -> tuple[Path, Look]:
+    """Write the report of an existing run, its page to `output` if named; returns the page's path and its concerns.
 
     ValueError where the folder is no run.
     """
     directory, config = open_run(run)
-    write_report(directory, config, output)
-    return output or directory.report
+    look = write_report(directory, config, output)
+    return output or directory.report, look
 
 
 def compare(runs: Sequence[Path], output: Path | None = None) -> Path:
