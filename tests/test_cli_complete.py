@@ -84,6 +84,8 @@ def test_runs_and_their_languages(place: Path):
 
 def test_the_modes_of_progress_behind_a_verb(place: Path):
     assert completed("crossward run recipes/mine.yaml --progress ", place) == ["auto", "bar", "plain", "json", "none"]
+    behind = completed("crossward run recipes/mine.yaml --progress --redo ", place)
+    assert behind == ["iteration-1/sample", "iteration-1/pair"]
 
 
 def context(**params: object) -> typer.Context:

@@ -36,8 +36,9 @@ class _Guarded(TyperGroup):
         words = console_options_first(args)
         if words[:1] != [_VALUE_LACKING]:
             return super().parse_args(ctx, words)
-        if ctx.resilient_parsing:  # a shell completes: what it offers is the value of the root's option
-            return super().parse_args(ctx, ["--progress"])
+        if ctx.resilient_parsing:  # a shell completes: the value of the root's option, or what stands behind it
+            behind = console_options_first([word for word in args if word != "--progress"])
+            return super().parse_args(ctx, ["--progress"] if args[-1] == "--progress" else behind)
         raise typer.BadParameter(f"it needs a value: {', '.join(get_args(console.Mode))}", ctx, param_hint="--progress")
 
     def invoke(self, ctx: Any) -> Any:
