@@ -210,8 +210,10 @@ def report(
     if as_json:
         concerns = {} if look is None else {"concerns": [asdict(concern) for concern in look.concerns]}
         console.show_json({"report": str(path), **concerns})
-    else:
-        console.line(f"report: {path}")
+        return
+    for line in look.lines() if look is not None else []:
+        console.note(line)
+    console.line(f"report: {path}")
 
 
 def _command_line() -> str:

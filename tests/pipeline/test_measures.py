@@ -144,10 +144,7 @@ def test_every_policy_of_a_run_is_measured(finished: RunDir):
         assert stage.measured_languages() == ["en", "es"]
         for language in ("en", "es"):
             groups = [
-                found
-                for code, _, path in stage.shards()
-                if code == language
-                for found in tables.read_sampled(path)
+                found for code, _, path in stage.shards() if code == language for found in tables.read_sampled(path)
             ]
             responses = [response for found in groups for response in found.responses]
             answers = [(found.prompt.id, k, len(r.text)) for found in groups for k, r in enumerate(found.responses)]
