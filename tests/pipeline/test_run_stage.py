@@ -21,7 +21,7 @@ def worked(stage: StageDir, log: Path, *, text: str = "pairs", anew: bool = Fals
         (stage.path / "es.txt").write_text(text)
         with log.open("a") as handle:
             handle.write(f"{stage.path.parent.parent.name} ")
-        return [stage.path / "es.txt"], {}
+        return [stage.path / "es.txt"], {"languages": {}}
 
     return run_stage(stage, {"score": "abc"}, {"n": 1}, work, anew=anew)
 
