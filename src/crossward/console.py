@@ -39,10 +39,11 @@ __all__ = [
 
 
 def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on stdout, first column to the left, the others to the right."""
+    """A table on stdout: the first column and columns of words begin at the left, numbers end at the right."""
     table = Table(title=Text(visible(title)), title_justify="left")
     for i, name in enumerate(header):
-        table.add_column(Text(visible(name)), justify="left" if i == 0 else "right")
+        words = i == 0 or any(isinstance(value := row[i], str) and value[:1].isalpha() for row in rows)
+        table.add_column(Text(visible(name)), justify="left" if words else "right")
     for row in rows:
         table.add_row(*(Text(_shown(value)) for value in row))  # as it is: square brackets are no markup
     out.print(table)
