@@ -190,7 +190,7 @@ def test_iterations_that_the_recipe_no_longer_has_are_not_shown(tmp_path: Path):
     report = report_of(directory, fewer, look_at(directory, fewer))
     text = markdown(report)
     assert "Prompts of iteration 1" in text
-    for second in ("## Iteration 2", "Prompts of iteration 2", "iteration 2, crosslingual", "iteration-2/train"):
+    for second in ("## Iteration 2", "Prompts of iteration 2", "| iteration 2, crosslingual", "iteration-2/train"):
         assert second not in text
 
 

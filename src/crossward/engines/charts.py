@@ -139,7 +139,7 @@ def _config() -> Spec:
         "font": "system-ui, sans-serif",
         "view": {"stroke": None},
         "axis": {**text, "gridColor": FAINT, "domainColor": FAINT, "tickColor": FAINT, "labelLimit": 140},
-        "legend": {**text, "orient": "top", "direction": "horizontal", "columns": 4, "title": None, "labelLimit": 160},
+        "legend": {**text, "orient": "top", "direction": "horizontal", "title": None, "labelLimit": 160},
         "header": {"labelColor": INK, "labelFontSize": 11, "title": None, "labelLimit": 180},
         "facet": {"spacing": 14},
     }
@@ -282,7 +282,8 @@ def _constant(encoding: Spec) -> Spec:
 def _scaled(field: str, names: Sequence[str], range_: Sequence[Any]) -> Spec:
     """A scale over names in their order; they come again from the start where there are more than looks."""
     looks = [range_[k % len(range_)] for k in range(len(names))]
-    legend = {"symbolOpacity": 1} if len(names) > 1 else None
+    columns = max(1, int(WIDTH / (24 + 6.5 * max(map(len, names), default=1))))  # a letter takes about 6.5 pixels
+    legend = {"symbolOpacity": 1, "columns": columns} if len(names) > 1 else None
     scale = {"domain": list(names), "range": looks}
     return {"field": field, "type": "nominal", "sort": list(names), "scale": scale, "legend": legend}
 

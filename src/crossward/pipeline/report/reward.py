@@ -40,18 +40,20 @@ def accuracy_section(directory: RunDir, iterations: int) -> Section:
     if rows:
         by = ", ".join(sorted({row.by for row in rows}))
         marks = tuple(
-            Mark(place=row.language, series=_series(row), value=row.accuracy, low=row.low, high=row.high)
+            Mark(place=row.language, series=_series(row, rows), value=row.accuracy, low=row.low, high=row.high)
             for row in rows
         )
-        numbers = [[_series(row), row.language, row.n_pairs, row.accuracy, row.low, row.high] for row in rows]
+        numbers = [[_series(row, rows), row.language, row.n_pairs, row.accuracy, row.low, row.high] for row in rows]
         header = ["reward", "language", "pairs", "accuracy", "low", "high"]
         chart = Intervals(title="Reward accuracy", axis="pairs ranked rightly", marks=marks, rule=0.5)
         blocks = (Figure(chart=chart, table=table(header, numbers), note=ACCURACY.format(by=by)),)
     return Section(anchor="reward-accuracy", title="Reward accuracy", blocks=blocks)
 
 
-def _series(row: RewardAccuracy) -> str:
-    return f"iteration {row.iteration}, {row.view}, by {row.by}"
+def _series(row: RewardAccuracy, rows: Sequence[RewardAccuracy]) -> str:
+    """What tells a measurement from the others: who judged, where several did."""
+    by = f", by {row.by}" if len({other.by for other in rows}) > 1 else ""
+    return f"iteration {row.iteration}, {row.view}{by}"
 
 
 def distribution_figure(values: Values, *, title: str, axis: str, floors: Mapping[str, float], note: str) -> Figure:
