@@ -167,7 +167,7 @@ def test_a_training_that_broke_is_told_and_still_drawn(tmp_path: Path):
     directory, _ = make_run(tmp_path / "run", prompts=2)
     metrics = directory.iteration(2).stage("train").metrics
     lines = ['{"step": 1, "loss": 1.0}', '{"step": 2, "loss": NaN, "dpo_loss": Infinity}', '{"step": "x"}', "[]", "5"]
-    metrics.write_text("\n".join(lines), encoding="utf-8")
+    metrics.write_bytes("\n".join(lines).encode() + b"\n\xff\xfe\n")
     html = report_again(directory.root)[0].read_text(encoding="utf-8")
     assert "Iteration 2: not a number in some steps: dpo_loss, loss." in html
 

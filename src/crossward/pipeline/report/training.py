@@ -70,7 +70,7 @@ def read_metrics(stage: StageDir) -> list[dict[str, Any]]:
     if not stage.metrics.exists():
         return []
     found = []
-    for line in stage.metrics.read_text(encoding="utf-8").splitlines():
+    for line in stage.metrics.read_bytes().splitlines():
         try:
             step = json.loads(line)
         except ValueError:
