@@ -158,7 +158,7 @@ def test_a_report_of_words_alone_is_a_page_too():
 
 
 def _opened(run: RunDir):
-    from crossward.pipeline.report.write import open_run
+    from crossward.pipeline.run_state import open_run
 
     return open_run(run.root)
 

@@ -13,7 +13,7 @@ from crossward.config import Config, parse
 from crossward.pipeline.concerns import look_at
 from crossward.pipeline.report.markdown import markdown
 from crossward.pipeline.report.sections import report_of
-from crossward.pipeline.report.write import open_run
+from crossward.pipeline.run_state import open_run
 from crossward.store.run_dir import RunDir
 
 PROMPTS = {

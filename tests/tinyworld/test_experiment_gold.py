@@ -11,8 +11,8 @@ from crossward.cli_experiment import Labelled
 from crossward.config import load
 from crossward.experiment_config import FEATURES, read_experiment
 from crossward.pipeline.experiment import run_experiment
-from crossward.pipeline.experiment_measures import policies_of
 from crossward.pipeline.experiment_results import with_groups
+from crossward.pipeline.policies import policies_of
 from crossward.pipeline.progress import Silent
 from crossward.store.shared_stages import SharedStages
 from crossward.tinyworld import experiment_gold

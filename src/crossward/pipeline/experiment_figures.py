@@ -11,7 +11,6 @@ from typing import Any
 from crossward.engines.figures import Drawing, Panel, Point, Series
 from crossward.experiment_cells import Cell, short_keys
 from crossward.experiment_config import Figure
-from crossward.pipeline.experiment_measures import REFERENCE, policy_number
 from crossward.pipeline.experiment_results import Estimate, Result
 from crossward.pipeline.experiment_tables import (
     METRIC_TITLES,
@@ -22,6 +21,7 @@ from crossward.pipeline.experiment_tables import (
     shown,
     told_policy,
 )
+from crossward.pipeline.policies import REFERENCE, policy_number
 from crossward.pipeline.report.tables import table as markdown_table
 
 ByCell = Mapping[str, Mapping[str, Mapping[str, Estimate]]]

@@ -14,17 +14,17 @@ from crossward.config import Config
 from crossward.core.answer_measures import MEASURES
 from crossward.core.seeds_intervals import Ratio
 from crossward.experiment_config import JUDGE_METRICS, WORLD_METRICS
+from crossward.pipeline.policies import REFERENCE, policies_of
 from crossward.pipeline.progress import Progress
 from crossward.store import manifest
 from crossward.store.files import write_text
 from crossward.store.manifest import content_hash, file_sha256
 from crossward.store.measures_file import read_measures
 from crossward.store.rates_file import read_rates
-from crossward.store.run_dir import IterationDir, RunDir
+from crossward.store.run_dir import RunDir
 from crossward.store.shared_stages import held
 from crossward.store.verdict_file import read_verdicts
 
-REFERENCE = "reference"
 _FORMAT = 1  # rises when the same answers would be measured otherwise
 
 
@@ -50,20 +50,6 @@ ByLanguage = dict[str, Measured]
 ByPolicy = dict[str, ByLanguage]
 # Of a finished run, some metrics (WORLD_METRICS) by policy and language.
 OfWorld = Callable[[Sequence[str], Config, RunDir, Progress], dict[str, ByPolicy]]
-
-
-def policies_of(run: RunDir, iterations: int) -> dict[str, IterationDir]:
-    """The policies of a finished run by name, where their answers are."""
-    return {REFERENCE: run.reference, **{f"π_{t}": run.iteration(t) for t in range(iterations + 1)}}
-
-
-def policy_number(name: str) -> int:
-    """t of π_t, and −1 of the reference: the order of policies, which is not that of their names.
-
-    >>> sorted(["π_10", "π_2", "reference"], key=policy_number)
-    ['reference', 'π_2', 'π_10']
-    """
-    return -1 if name == REFERENCE else int(name.removeprefix("π_"))
 
 
 def measure_run(

@@ -13,7 +13,8 @@ from crossward.core.intervals import Interval
 from crossward.core.seeds_intervals import mean_over_seeds, ratio_difference_over_prompts, ratio_over_prompts
 from crossward.experiment_cells import CellRun
 from crossward.experiment_config import AVERAGE, NON_ENGLISH
-from crossward.pipeline.experiment_measures import REFERENCE, ByLanguage, ByPolicy, Measured, policy_number
+from crossward.pipeline.experiment_measures import ByLanguage, ByPolicy, Measured
+from crossward.pipeline.policies import REFERENCE, policy_number
 
 Kind = Literal["value", "gain", "difference"]
 Over = Literal["seeds", "prompts", "nothing"]

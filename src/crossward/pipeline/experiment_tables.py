@@ -14,8 +14,8 @@ from typing import Any
 
 from crossward.core.answer_measures import MEASURES
 from crossward.experiment_config import FEATURES, Table
-from crossward.pipeline.experiment_measures import REFERENCE, policy_number
 from crossward.pipeline.experiment_results import Estimate, Kind, Result
+from crossward.pipeline.policies import REFERENCE, policy_number
 from crossward.pipeline.report.tables import table as markdown_table
 
 OVER_PROMPTS = "†"

@@ -6,15 +6,14 @@ from typing import Any
 
 from crossward.core.records import View
 from crossward.core.rewards import RewardAccuracy
+from crossward.pipeline.run_state import require_run
 from crossward.store.reward_accuracy_file import read_reward_accuracy, write_reward_accuracy
 from crossward.store.run_dir import RunDir
 
 
 def open_record(run: Path, iteration: int) -> RunDir:
     """The run. Raises ValueError where the folder is none, or has no such iteration."""
-    directory = RunDir(run)
-    if not directory.config.exists():
-        raise ValueError(f"{run} is not a run directory: it has no config.yaml")
+    directory = require_run(run)
     known = [t for t in directory.iterations() if t]
     if iteration not in known:
         raise ValueError(

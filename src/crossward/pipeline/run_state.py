@@ -67,6 +67,12 @@ def require_run(folder: Path) -> RunDir:
     return directory
 
 
+def open_run(folder: Path) -> tuple[RunDir, Config]:
+    """The run in a folder and its recipe. Raises ValueError where there is none, or its config is damaged."""
+    directory = require_run(folder)
+    return directory, parse(provenance.read_config(directory), where=str(directory.config))
+
+
 def run_found(folder: Path) -> RunFound:
     """The state of the run in a folder; what cannot be read is told in it, not raised."""
     directory = require_run(folder)

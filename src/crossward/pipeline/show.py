@@ -21,7 +21,7 @@ from crossward.core.records import (
     Skipped,
 )
 from crossward.pipeline.run_state import require_run
-from crossward.pipeline.stage_files import stream_ranked
+from crossward.pipeline.stage_files import ranked_stage, stream_ranked
 from crossward.store import tables
 from crossward.store.run_dir import RunDir, StageDir
 
@@ -161,7 +161,7 @@ def _lives(directory: RunDir, prompt_id: str, language: str | None, iteration: i
 
 def _in_iteration(directory: RunDir, t: int, language: str, prompt_id: str) -> Iterator[Life]:
     here = directory.iteration(t)
-    ranked = here.stage("rate") if here.stage("rate").shards() else here.stage("score")
+    ranked = ranked_stage(here)
     group = _ranked(ranked, language, prompt_id) or _sampled(here.stage("sample"), language, prompt_id)
     if group is not None:
         outcomes = tuple(_outcomes(here.stage("pair"), language, prompt_id))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from crossward.core.records import PreferencePair, Ranked, SampledPrompt, ScoredPrompt
 from crossward.store import tables
-from crossward.store.run_dir import StageDir
+from crossward.store.run_dir import IterationDir, StageDir
 
 
 def stream_sampled(stage: StageDir, language: str) -> Iterator[SampledPrompt]:
@@ -36,6 +36,11 @@ def read_pairs(stage: StageDir) -> list[PreferencePair]:
         for outcome in tables.stream_outcomes(path)
         if isinstance(outcome, PreferencePair)
     ]
+
+
+def ranked_stage(here: IterationDir) -> StageDir:
+    """The stage that an iteration's pairs are made from."""
+    return here.stage("rate") if here.stage("rate").shards() else here.stage("score")
 
 
 def stream_ranked(stage: StageDir, language: str, *, id: str | None = None) -> Iterator[Ranked]:

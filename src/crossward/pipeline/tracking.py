@@ -5,19 +5,18 @@ logged again. A tracker that fails is said once and not used again: no run ends 
 it. Training metrics come from metrics.jsonl, which the trainer's journal writes line by line.
 """
 
-import json
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from crossward.config import Config
 from crossward.engines.trackers import NAMES, Kind, TrackedRun, Tracker, open_tracker
 from crossward.pipeline.progress import Progress, Relay
 from crossward.pipeline.stage_metrics import rate_metrics, stage_metrics
 from crossward.store.manifest import StageManifest, content_hash
+from crossward.store.metrics_file import read_metrics
 from crossward.store.rates_file import read_rates
 from crossward.store.run_dir import RunDir
 from crossward.store.tracking_file import Told, read_told, write_told
@@ -117,11 +116,12 @@ class Tracked(Relay):
         """The steps behind the last one that was told."""
         told = self._told.steps.get(title, 0)
         offset = sum(steps for name, steps in self._before.items() if name != title)
-        for step, values in _steps(metrics):
-            if step > told:
+        for row in read_metrics(metrics):
+            if row["step"] > told:
+                values = {name: value for name, value in row.items() if isinstance(value, int | float)}
                 named = {f"train/{name}": value for name, value in values.items() if name not in _NOT_A_METRIC}
-                self._log(named, axis=STEP, at=offset + step)
-                self._told.steps[title] = step
+                self._log(named, axis=STEP, at=offset + row["step"])
+                self._told.steps[title] = row["step"]
         if self._told.steps.get(title, 0) > told:
             self._opened().flush()
             write_told(self._directory.tracking, self._key, self._told)
@@ -180,16 +180,3 @@ def run_name(root: Path) -> str:
     if root.parent.parent.name == "cells":
         return f"{root.parent.parent.parent.name}-{root.parent.name}-{root.name}"
     return root.name
-
-
-def _steps(metrics: Path) -> Iterator[tuple[int, dict[str, float]]]:
-    """The whole lines of a training's journal; the last one may be half written."""
-    if not metrics.exists():
-        return
-    for line in metrics.read_bytes().split(b"\n"):
-        try:
-            row: Any = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
-            yield row["step"], {name: value for name, value in row.items() if isinstance(value, int | float)}

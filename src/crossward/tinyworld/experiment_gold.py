@@ -13,8 +13,9 @@ from crossward.config import Config
 from crossward.core.records import View
 from crossward.experiment_config import World
 from crossward.pipeline.experiment import WorldSource
-from crossward.pipeline.experiment_measures import REFERENCE, ByPolicy, Measured, kept_in_pool, policies_of, ratio_of
+from crossward.pipeline.experiment_measures import ByPolicy, Measured, kept_in_pool, ratio_of
 from crossward.pipeline.given import Given
+from crossward.pipeline.policies import REFERENCE, policies_of
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.stage_files import read_sampled
 from crossward.store import manifest

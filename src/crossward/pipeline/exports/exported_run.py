@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from crossward.config import Config, parse
+from crossward.config import Config
 from crossward.engines.hub_cache import is_cached_dataset
-from crossward.pipeline.provenance import read_config
+from crossward.pipeline.run_state import open_run
 from crossward.store import manifest
 from crossward.store.run_dir import RunDir, Stage, StageDir
 
@@ -28,10 +28,8 @@ class ExportedRun:
     @classmethod
     def at(cls, root: Path) -> "ExportedRun":
         """Raises ValueError where the folder is no run, or its config is damaged."""
-        directory = RunDir(root)
-        if not directory.config.exists():
-            raise ValueError(f"{root} is not a run directory: it has no config.yaml; name a folder of crossward run")
-        return cls(directory=directory, config=parse(read_config(directory), where=str(directory.config)))
+        directory, config = open_run(root)
+        return cls(directory=directory, config=config)
 
     @property
     def root(self) -> Path:

@@ -11,10 +11,10 @@ from crossward.config import Config
 from crossward.core.comparisons import AVERAGE
 from crossward.core.concerns import Concern
 from crossward.engines.charts import Intervals, Mark, Stacks
+from crossward.pipeline.policies import finished, in_order, policies_of
 from crossward.pipeline.report.answers import measured_of
 from crossward.pipeline.report.blocks import Block, Bullets, Figure, Report, Section, Words, table
 from crossward.pipeline.report.headline import TITLES, verdicts
-from crossward.pipeline.report.policies import finished, in_order, policies_of
 from crossward.pipeline.report.times import finished_stages
 from crossward.store import manifest
 from crossward.store.rates_file import read_rates
@@ -175,7 +175,7 @@ def _answers(runs: Runs) -> Section | None:
 
 
 def _evaluated(directory: RunDir, iterations: int) -> list[tuple[str, manifest.StageManifest]]:
-    found = [(name, manifest.read(here.stage("evaluate"))) for name, here in policies_of(directory, iterations)]
+    found = [(name, manifest.read(here.stage("evaluate"))) for name, here in policies_of(directory, iterations).items()]
     return [(name, done) for name, done in found if done is not None]
 
 

@@ -7,8 +7,8 @@ from crossward.config import Config
 from crossward.core.comparisons import AVERAGE
 from crossward.core.concerns import Concern, shortened
 from crossward.pipeline.concerns import Look
+from crossward.pipeline.policies import in_order
 from crossward.pipeline.report.blocks import Advice, Block, Bullets, Section, Words, table
-from crossward.pipeline.report.policies import in_order
 from crossward.pipeline.report.ranking import told_reward
 from crossward.pipeline.report.winrates import rate_figures
 from crossward.store import manifest

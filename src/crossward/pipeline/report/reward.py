@@ -6,8 +6,8 @@ from typing import Any
 from crossward.core.histograms import histograms
 from crossward.core.rewards import RewardAccuracy
 from crossward.engines.charts import Dot, Intervals, Lines, Mark, Rule
+from crossward.pipeline.policies import finished
 from crossward.pipeline.report.blocks import Block, Figure, Section, Words, table
-from crossward.pipeline.report.policies import finished
 from crossward.store.manifest import StageManifest
 from crossward.store.reward_accuracy_file import read_reward_accuracy
 from crossward.store.run_dir import RunDir

@@ -5,6 +5,7 @@ from math import isfinite
 from crossward.config import Config
 from crossward.core.records import PreferencePair, ScoredPrompt
 from crossward.pipeline.concerns import Look
+from crossward.pipeline.policies import finished, policies_of
 from crossward.pipeline.report.answers import answers_section, languages_section
 from crossward.pipeline.report.blocks import Block, Browser, Report, Section
 from crossward.pipeline.report.browse import Browsed
@@ -12,12 +13,12 @@ from crossward.pipeline.report.guard import guard_section
 from crossward.pipeline.report.headline import concerns_section, headline_section
 from crossward.pipeline.report.iterations import iteration_section
 from crossward.pipeline.report.pairs import length_section, skips_section
-from crossward.pipeline.report.policies import finished, policies_of
 from crossward.pipeline.report.reward import accuracy_section, distribution_figure, noise_floors
-from crossward.pipeline.report.slices import ranked_stage, slices
+from crossward.pipeline.report.slices import slices
 from crossward.pipeline.report.times import provenance_section, times_section
 from crossward.pipeline.report.training import training_section
 from crossward.pipeline.report.winrates import winrates_section
+from crossward.pipeline.stage_files import ranked_stage
 from crossward.store import manifest
 from crossward.store.run_dir import RunDir
 from crossward.store.token_file import read_token_terms
@@ -33,7 +34,7 @@ def report_of(directory: RunDir, config: Config, look: Look) -> Report:
     n = config.iterations
     evaluated = [
         (name, done)
-        for name, here in policies_of(directory, n)
+        for name, here in policies_of(directory, n).items()
         if (done := manifest.read(here.stage("evaluate"))) is not None
     ]
     paired = list(finished(directory, "pair", n))

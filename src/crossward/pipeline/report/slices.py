@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 from crossward.core.records import PreferencePair, Prompt, Ranked, Skipped
-from crossward.pipeline.stage_files import stream_ranked
+from crossward.pipeline.stage_files import ranked_stage, stream_ranked
 from crossward.store import tables
-from crossward.store.run_dir import IterationDir, RunDir, StageDir
+from crossward.store.run_dir import IterationDir, RunDir
 
 LOOKED_AT = 3000  # prompts of each language and iteration
 
@@ -35,11 +35,6 @@ class Slice:
     language: str
     seen: tuple[Seen, ...]
     whole: bool
-
-
-def ranked_stage(here: IterationDir) -> StageDir:
-    """The stage that an iteration's pairs are made from."""
-    return here.stage("rate") if here.stage("rate").shards() else here.stage("score")
 
 
 def slices(directory: RunDir, iterations: int) -> Iterator[Slice]:

@@ -1,14 +1,14 @@
 """The report's section on training: losses apart, log-probabilities and margins, step by step."""
 
-import json
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
 from crossward.engines.charts import Dot, Lines
+from crossward.pipeline.policies import finished
 from crossward.pipeline.report.blocks import Block, Figure, Section, Words, table
-from crossward.pipeline.report.policies import finished
 from crossward.pipeline.report.tables import cell
+from crossward.store.metrics_file import read_metrics
 from crossward.store.run_dir import RunDir, StageDir
 
 STEPS = 60  # points of a line at most
@@ -26,7 +26,7 @@ Logged = Sequence[dict[str, Any]]
 
 def training_section(directory: RunDir, iterations: int) -> Section | None:
     """Curves of all iterations beside each other; None where nothing was trained."""
-    logged = {t: read_metrics(directory.iteration(t).stage("train")) for t in range(1, iterations + 1)}
+    logged = {t: read_metrics(directory.iteration(t).stage("train").metrics) for t in range(1, iterations + 1)}
     logged = {t: lines for t, lines in logged.items() if lines}
     if not logged:
         return None
@@ -56,28 +56,13 @@ def thinned(lines: Logged, most: int = STEPS) -> list[dict[str, Any]]:
 
 def training_blocks(stage: StageDir) -> list[Block]:
     """First and last step of one training, every number that was logged."""
-    lines = read_metrics(stage)
+    lines = read_metrics(stage.metrics)
     if not lines:
         return []
     first, last = lines[0], lines[-1]
     names = [name for name in last if name not in ("step", "epoch") and isinstance(last[name], (int, float))]
     rows = [[name, first.get(name), last[name]] for name in names]
     return [table(["training", f"step {first.get('step')}", f"step {last.get('step')}"], rows)]
-
-
-def read_metrics(stage: StageDir) -> list[dict[str, Any]]:
-    """The logged steps of a training stage; a line that a kill cut is left out."""
-    if not stage.metrics.exists():
-        return []
-    found = []
-    for line in stage.metrics.read_bytes().splitlines():
-        try:
-            step = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(step, dict) and isinstance(step.get("step"), int):
-            found.append(step)
-    return found
 
 
 def _ends(logged: dict[int, list[dict[str, Any]]], names: dict[str, str]) -> list[list[object]]:

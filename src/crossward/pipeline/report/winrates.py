@@ -5,8 +5,8 @@ from typing import Any
 
 from crossward.core.comparisons import AVERAGE
 from crossward.engines.charts import Intervals, Mark
+from crossward.pipeline.policies import in_order, policies_of
 from crossward.pipeline.report.blocks import Block, Figure, Section, Table, Words, table
-from crossward.pipeline.report.policies import in_order, policies_of
 from crossward.store import manifest
 from crossward.store.rates_file import read_rates
 from crossward.store.run_dir import RunDir
@@ -140,7 +140,7 @@ def _judge_rows(directory: RunDir, iterations: int) -> list[list[object]]:
     keys = ("n", "n_null", "nulls", "first_shown_preferred", "named_mass", "letters_only", "orders_disagreed")
     return [
         [name, language, *(counts[key] for key in keys)]
-        for name, here in policies_of(directory, iterations)
+        for name, here in policies_of(directory, iterations).items()
         if (done := manifest.read(here.stage("judge"))) is not None
         for language, counts in sorted(done.counts["languages"].items())
     ]

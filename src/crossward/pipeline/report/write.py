@@ -4,13 +4,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from crossward.config import Config, parse
-from crossward.pipeline import provenance
+from crossward.config import Config
 from crossward.pipeline.concerns import Look, concerns_of, look_at
 from crossward.pipeline.report.compare import comparison_of, names_of
 from crossward.pipeline.report.markdown import markdown
 from crossward.pipeline.report.page import page
 from crossward.pipeline.report.sections import report_of
+from crossward.pipeline.run_state import open_run
 from crossward.store.files import write_text
 from crossward.store.run_dir import RunDir
 
@@ -22,14 +22,6 @@ def write_report(directory: RunDir, config: Config, output: Path | None = None) 
     write_text(output or directory.report, page(report))
     write_text(directory.markdown, markdown(report))
     return look
-
-
-def open_run(run: Path) -> tuple[RunDir, Config]:
-    """An existing run and its recipe. ValueError where the folder is no run."""
-    directory = RunDir(run)
-    if not directory.config.exists():
-        raise ValueError(f"{run} is not a run directory: it has no config.yaml")
-    return directory, parse(provenance.read_config(directory), where=str(directory.config))
 
 
 def report_again(run: Path, output: Path | None = None) -> tuple[Path, Look]:
