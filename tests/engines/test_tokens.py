@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 from crossward.core.records import Response
 from crossward.engines.protocols import ModelSpec
 from crossward.engines.tokens import ChatTokens, compare_tokens, load_tokens
+from crossward.tinyworld.tokenizer import build_tokenizer
 
 TOKENS = {name: ChatTokens(make_tokenizer(name), name=name) for name in FAMILIES}
 RENDERED = {  # written by hand: what each template must render for "Di", BOS included
@@ -214,3 +215,11 @@ def test_pieces_are_the_text_cut_at_its_tokens(name: str):
             assert "".join(pieces) == tokens.decode(ids)
             if reason == "stop":
                 assert pieces[-1] == "", "the end of turn shows nothing"
+
+
+def test_pieces_keep_spaces_that_are_written_only_between_tokens():
+    """A word alone decodes without its space; the tiny world's tokens are whole words."""
+    tokens = ChatTokens(build_tokenizer(), name="words")
+    ids = tokens.response_ids(Response(text="1 apple 2 pear"))
+    assert tokens.decode(ids) == "1 apple 2 pear"
+    assert tokens.pieces(ids) == ["1", " apple", " 2", " pear", ""]

@@ -207,5 +207,7 @@ def test_a_curve_that_is_thinned_keeps_zero_and_alpha():
     near = _near(curve, 2.0)
     assert {0.0, 2.0} <= {at for at, _ in near}
     assert len(near) < 200
+    assert near[0][0] < -1.9, "as far on this side of α as on the other, twice α away"
+    assert near[-1][0] > 4.9
     assert near == sorted(near)
     assert _near([], 0.0) == []
