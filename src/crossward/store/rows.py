@@ -14,11 +14,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from crossward.core.plain_text import listed, shown
 from crossward.store.json_lines import decode, parse_json, read_file, read_json_lines
+from crossward.store.parquet_files import first_line, implausible, rows_at_once
 
 LocatedRow = tuple[str, dict[str, Any]]
 EXTENSIONS = (".jsonl", ".json", ".csv", ".parquet")
 _OTHER_FILES = re.compile(r"\.(txt|tsv|ndjson|ya?ml|xml|xlsx?|arrow|feather|gz|zip|zst|pkl|pickle|md)$", re.IGNORECASE)
+LARGEST_BYTES = 2**33  # of a table's values in memory
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -60,7 +63,7 @@ def _file_rows(path: Path, suffix: str) -> list[LocatedRow]:
         case ".json":
             return _json_rows(path)
         case ".csv":
-            return _csv_rows(path)
+            return csv_rows(path)
         case ".parquet":
             return _parquet_rows(path)
         case _:
@@ -77,7 +80,7 @@ def _json_rows(path: Path) -> list[LocatedRow]:
     return _by_row(items)
 
 
-def _csv_rows(path: Path) -> list[LocatedRow]:
+def csv_rows(path: Path) -> list[LocatedRow]:
     """Rows under a header line; a quoted field may run over several lines, so a row is named by its first."""
     csv.field_size_limit(2**31 - 1)  # an instruction may be longer than csv's 128 KiB
     reader = csv.reader(io.StringIO("\n".join(decode(path, read_file(path))), newline=""), strict=True)
@@ -88,7 +91,7 @@ def _csv_rows(path: Path) -> list[LocatedRow]:
         try:
             values = next(reader, None)
         except csv.Error as error:
-            raise ValueError(f"{path}, {where}: broken CSV ({error})") from None
+            raise ValueError(f"{path}, {where}: broken CSV ({first_line(error)})") from None
         if values is None:
             return rows
         if not values:
@@ -97,7 +100,7 @@ def _csv_rows(path: Path) -> list[LocatedRow]:
             header = _csv_header(path, values)
         elif len(values) != len(header):
             raise ValueError(
-                f"{path}, {where}: {len(values)} values for {len(header)} columns ({', '.join(header)}): "
+                f"{path}, {where}: {len(values)} values for {len(header)} columns ({listed(header)}): "
                 "quote values that hold a comma or a line break"
             )
         else:
@@ -107,16 +110,42 @@ def _csv_rows(path: Path) -> list[LocatedRow]:
 def _csv_header(path: Path, values: Sequence[str]) -> list[str]:
     twice = sorted({name for name in values if values.count(name) > 1})
     if twice:
-        raise ValueError(f"{path}, line 1: column {twice[0]!r} is named twice: rename one")
+        raise ValueError(f"{path}, line 1: column {shown(twice[0])} is named twice: rename one")
     return list(values)
 
 
 def _parquet_rows(path: Path) -> list[LocatedRow]:
+    """A batch of rows at a time, so that a table is refused before more of it is decoded than such a file may hold."""
     content = read_file(path)
+    rows: list[dict[str, Any]] = []
     try:
-        return _by_row(pq.read_table(pa.BufferReader(content)).to_pylist())
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a whole Parquet file ({str(error).splitlines()[0]}): make it again") from None
+        file = pq.ParquetFile(pa.BufferReader(content))
+        names = file.schema_arrow.names
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ValueError(f"{path} is not a whole Parquet file ({first_line(error)}): make it again") from None
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{path}: column {shown(twice[0])} is there twice: rename one")
+    if (why := implausible(file.metadata, len(content))) is not None:
+        raise ValueError(f"{path} {why}: it is no file of rows that could be read")
+    left = LARGEST_BYTES
+    try:
+        for batch in file.iter_batches(batch_size=rows_at_once(file.metadata)):
+            if (left := left - batch.nbytes) < 0:
+                raise ValueError(f"{path}, row {len(rows) + 1}: more than {LARGEST_BYTES >> 30} GiB of values")
+            columns = [_column(path, name, column) for name, column in zip(names, batch.columns, strict=True)]
+            rows += [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+    except (pa.ArrowException, OSError) as error:
+        where = f"{path}, behind row {len(rows)}"
+        raise ValueError(f"{where}: not a whole Parquet file ({first_line(error)}): make it again") from None
+    return _by_row(rows)
+
+
+def _column(path: Path, name: str, column: pa.Array) -> list[Any]:
+    """The values of a column; a text that is not UTF-8 and a time that no calendar has are no values."""
+    try:
+        return column.to_pylist()
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        raise ValueError(f"{path}, column {shown(name)}: a value cannot be read ({first_line(error)})") from None
 
 
 def _folder_rows(source: Source, path: Path) -> list[LocatedRow]:
@@ -128,7 +157,7 @@ def _folder_rows(source: Source, path: Path) -> list[LocatedRow]:
     try:
         dataset = load_from_disk(path)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise ValueError(f"{path} is not a whole saved dataset ({_first_line(error)}): save it again") from None
+        raise ValueError(f"{path} is not a whole saved dataset ({first_line(error)}): save it again") from None
     if isinstance(dataset, DatasetDict):
         if source.split not in dataset:
             raise ValueError(f"{path} has no split {source.split!r}: expected one of {', '.join(map(str, dataset))}")
@@ -144,7 +173,7 @@ def _hub_rows(source: Source, name: str) -> list[LocatedRow]:
     except (OSError, ValueError, RuntimeError, pa.ArrowException) as error:
         asked = f"split {source.split!r}" + (f", config {source.config!r}" if source.config else "")
         raise ValueError(
-            f"{source.path} is no file, and as a dataset ({asked}) it could not be loaded ({_first_line(error)}): "
+            f"{source.path} is no file, and as a dataset ({asked}) it could not be loaded ({first_line(error)}): "
             "check path, split and config"
         ) from None
     return _by_row([dict(row) for row in dataset])
@@ -152,8 +181,3 @@ def _hub_rows(source: Source, name: str) -> list[LocatedRow]:
 
 def _by_row(rows: Sequence[dict[str, Any]]) -> list[LocatedRow]:
     return [(f"row {number}", row) for number, row in enumerate(rows, start=1)]
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

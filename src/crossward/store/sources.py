@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crossward.core.language import NAMES
+from crossward.core.plain_text import listed, shown
 from crossward.core.records import Prompt
 from crossward.store.rows import Source, located_rows
 
@@ -133,7 +134,7 @@ def _entries(
         id = _id(source, where, row, id_field)
         if id in entries:
             raise ValueError(
-                f"{source.path}: id {id!r} stands on {entries[id].where} and on {where}: each id may occur once, "
+                f"{source.path}: id {shown(id)} stands on {entries[id].where} and on {where}: each id may occur once, "
                 "so remove or rename one"
             )
         entries[id] = _Entry(where=where, instruction=_instruction(source, where, row, instruction_field))
@@ -153,7 +154,7 @@ def _require_language(source: Source, where: str, row: Mapping[str, Any], langua
     said = code if code in NAMES else next((key for key, name in NAMES.items() if name.lower() == plain), None)
     if said not in (None, language):
         raise ValueError(
-            f"{source.path}, {where}: field 'language' is {value!r} but the file was named for {language!r}: "
+            f"{source.path}, {where}: field 'language' is {shown(value)} but the file was named for {language!r}: "
             "name the right file, or remove the row"
         )
 
@@ -163,7 +164,9 @@ def _id(source: Source, where: str, row: Mapping[str, Any], field: str) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # a table with a gap in its id column turns 7 into 7.0
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
-        raise ValueError(f"{source.path}, {where}: field {field!r} must be a text or a whole number, got {value!r}")
+        raise ValueError(
+            f"{source.path}, {where}: field {field!r} must be a text or a whole number, got {shown(value)}"
+        )
     return str(value)
 
 
@@ -180,8 +183,8 @@ def _field(source: Source, where: str, row: Mapping[str, Any], field: str) -> An
     if field in row:
         return row[field]
     near = difflib.get_close_matches(field, row, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    has = ", ".join(row) or "none"
+    hint = f"; did you mean {shown(near[0])}?" if near else ""
+    has = listed(row) or "none"
     raise ValueError(f"{source.path}, {where}: there is no field {field!r}, the row has: {has}{hint}")
 
 
@@ -203,4 +206,4 @@ def _lacks(source: Source, language: str, missing: Sequence[str], n_wanted: int,
 
 
 def _first(ids: Sequence[str]) -> str:
-    return ", ".join(repr(id) for id in ids[:3])
+    return ", ".join(shown(id) for id in ids[:3])
