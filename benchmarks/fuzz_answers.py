@@ -23,6 +23,7 @@ from crossward.core.translation import read_answer
 from crossward.engines.endpoint import Again, ChatEndpoint, Endpoint, wait_asked
 from crossward.engines.judgement_rows import answer_of
 from crossward.store.json_lines import encode_row
+from crossward.store.keyed_lines import KeyedLines
 
 URL = "http://stranger.test/v1"
 _ENDPOINT = Endpoint(base_url=URL, model="m", concurrency=1, attempts=1)
@@ -132,7 +133,8 @@ def _said(content: bytes, folder: Path) -> object:
 
 
 def _judgement_row(path: Path) -> object:
-    return answer_of(json.loads(path.read_bytes()))
+    with KeyedLines(path) as kept:
+        return answer_of(kept.get("k"))
 
 
 # Checkpoints
@@ -301,9 +303,9 @@ TARGETS: tuple[Target, ...] = (
     of_file(
         "judgement-row",
         "judgements.jsonl of a run, judged again",
-        json_of({"second_better": 0.5, "source": "logprobs", "first": 0.5, "second": None}),
+        lines_of([{"key": "k", "second_better": 0.5, "source": "logprobs", "first": 0.5, "second": None}]),
         _judgement_row,
-        kind="json",
+        kind="jsonl",
     ),
     Target(
         name="run",

@@ -49,11 +49,11 @@ class VllmJudge:
         found: dict[str, Answer | NoAnswer] = {}
         missing: dict[str, Question] = {}
         for question in questions:
-            row = self._kept.get(self._key(question))
-            if row is None:
+            answer = answer_of(self._kept.get(self._key(question)))
+            if answer is None:
                 missing[self._key(question)] = question
             else:
-                found[self._key(question)] = answer_of(row)
+                found[self._key(question)] = answer
         advance(len(questions) - len(missing))
         left = list(missing.items())
         for start in range(0, len(left), WINDOW):
