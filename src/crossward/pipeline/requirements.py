@@ -1,6 +1,6 @@
 """What a run needs before its first stage: models, prompts, files, keys. Read or refused here, nothing is computed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from crossward.pipeline.choose import require_chat_model
 from crossward.pipeline.judge_stage import Judging
 from crossward.pipeline.measures import read_references
 from crossward.pipeline.progress import Progress, Silent
-from crossward.pipeline.prompts import evaluation_prompts, training_prompts
+from crossward.pipeline.prompts import evaluation_prompts, prompts_of_run, training_prompts
 from crossward.pipeline.ranking import require_ranking, require_words
 from crossward.pipeline.raters import require_rater
 from crossward.pipeline.recipe_translator import require_translator
@@ -29,7 +29,7 @@ class Required:
     reference: Model
     policy: Model
     replay: Replayed | None
-    prompts: dict[str, list[Prompt]]
+    prompts: Mapping[str, Sequence[Prompt]]
     held_out: dict[str, list[Prompt]]
     judging: Judging
 
@@ -41,7 +41,7 @@ def require(engines: Engines, directory: RunDir, progress: Progress) -> Required
     reference, policy = engines.reference(), engines.policy()
     replay = read_replay(config, policy.spec, engines.tokens(policy), progress)
     engines.require_comparable(policy, reference)
-    prompts, held_out = training_prompts(config, progress), evaluation_prompts(config, progress)
+    prompts, held_out = prompts_of_run(config, directory, progress), evaluation_prompts(config, progress)
     engines.require_room(policy, prompts, held_out)
     engines.require_sample_engine("sample")
     require_ranking(engines, policy)

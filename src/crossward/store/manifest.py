@@ -202,8 +202,37 @@ def content_hash(value: Any) -> str:
     >>> content_hash({"b": (1, 2), "a": None}) == content_hash({"a": None, "b": [1, 2]})
     True
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
+    return hashlib.sha256(_canonical(value)).hexdigest()
+
+
+class ListHash:
+    """`content_hash` of a list whose items come one after another.
+
+    >>> found = ListHash()
+    >>> for item in ({"b": 1}, "a"):
+    ...     found.add(item)
+    >>> found.value == content_hash([{"b": 1}, "a"])
+    True
+    """
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256(b"[")
+        self._between = b""
+
+    def add(self, item: Any) -> None:
+        self._digest.update(self._between + _canonical(item))
+        self._between = b","
+
+    @property
+    def value(self) -> str:
+        """The hash of what was added so far."""
+        whole = self._digest.copy()
+        whole.update(b"]")
+        return whole.hexdigest()
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def _origin(stage_dir: StageDir, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """Rows of a local file (.jsonl, .json, .csv, .parquet) or a Hugging Face dataset, each with where it stands.
 
-Knows formats, not prompts. Errors name file and line ("line 7"), or the row where a format has no lines ("row 7").
+Knows formats, not prompts. Errors name file and line ("line 7"), or the row where a format has no lines ("row 7"). JSON
+Lines, Parquet and datasets are read as streams, a row or a block in memory at a time; .json and .csv as a whole.
 """
 
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from crossward.store.json_lines import decode, parse_json, read_file, read_json_lines
 
 LocatedRow = tuple[str, dict[str, Any]]
+BLOCK_ROWS = 1024
 EXTENSIONS = (".jsonl", ".json", ".csv", ".parquet")
 _OTHER_FILES = re.compile(r"\.(txt|tsv|ndjson|ya?ml|xml|xlsx?|arrow|feather|gz|zip|zst|pkl|pickle|md)$", re.IGNORECASE)
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -38,36 +40,51 @@ class Source:
 
 def located_rows(source: Source) -> list[LocatedRow]:
     """Every row with where it stands. Raises ValueError for a source that is missing, empty or broken."""
+    return list(stream_rows(source))
+
+
+def stream_rows(source: Source) -> Iterator[LocatedRow]:
+    """`located_rows`, one after another; what is wrong is raised when its row comes."""
     path = Path(source.path).expanduser()
     suffix = path.suffix.lower()
     if path.is_dir():
         rows = _folder_rows(source, path)
     elif path.is_file() or suffix in EXTENSIONS or _OTHER_FILES.search(source.path):
         rows = _file_rows(path, suffix)
-    elif _HUB_NAME.fullmatch(source.path):
+    elif is_on_hub(source):
         rows = _hub_rows(source, source.path)
     else:
         raise ValueError(f"file {path} does not exist: check the path")
-    if not rows:
+    found = False
+    for row in rows:
+        found = True
+        yield row
+    if not found:
         raise ValueError(f"{source.path} is empty: expected at least one row")
-    return rows
 
 
-def _file_rows(path: Path, suffix: str) -> list[LocatedRow]:
+def is_on_hub(source: Source) -> bool:
+    """Whether the path can only be the name of a dataset."""
+    path = Path(source.path).expanduser()
+    is_file = path.suffix.lower() in EXTENSIONS or _OTHER_FILES.search(source.path)
+    return not path.exists() and not is_file and _HUB_NAME.fullmatch(source.path) is not None
+
+
+def _file_rows(path: Path, suffix: str) -> Iterable[LocatedRow]:
     match suffix:
         case ".jsonl":
-            return [(f"line {number}", row) for number, row in read_json_lines(path)]
+            return ((f"line {number}", row) for number, row in read_json_lines(path))
         case ".json":
             return _json_rows(path)
         case ".csv":
             return _csv_rows(path)
         case ".parquet":
-            return _parquet_rows(path)
+            return _by_row(_parquet_rows(path))
         case _:
             raise ValueError(f"{path} has an unknown extension {suffix!r}: expected one of {', '.join(EXTENSIONS)}")
 
 
-def _json_rows(path: Path) -> list[LocatedRow]:
+def _json_rows(path: Path) -> Iterator[LocatedRow]:
     items = parse_json("\n".join(decode(path, read_file(path))), where=str(path))
     if not isinstance(items, list):
         raise ValueError(f"{path}: expected a list of objects, got {type(items).__name__}")
@@ -111,15 +128,18 @@ def _csv_header(path: Path, values: Sequence[str]) -> list[str]:
     return list(values)
 
 
-def _parquet_rows(path: Path) -> list[LocatedRow]:
-    content = read_file(path)
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.is_file() or not path.stat().st_size:
+        read_file(path)  # which says what is wrong
     try:
-        return _by_row(pq.read_table(pa.BufferReader(content)).to_pylist())
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(BLOCK_ROWS):
+                yield from batch.to_pylist()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a whole Parquet file ({str(error).splitlines()[0]}): make it again") from None
+        raise ValueError(f"{path} is not a whole Parquet file ({_first_line(error)}): make it again") from None
 
 
-def _folder_rows(source: Source, path: Path) -> list[LocatedRow]:
+def _folder_rows(source: Source, path: Path) -> Iterator[LocatedRow]:
     """A folder that `save_to_disk` made, or one that `load_dataset` understands."""
     from datasets import DatasetDict, load_from_disk
 
@@ -133,10 +153,10 @@ def _folder_rows(source: Source, path: Path) -> list[LocatedRow]:
         if source.split not in dataset:
             raise ValueError(f"{path} has no split {source.split!r}: expected one of {', '.join(map(str, dataset))}")
         dataset = dataset[source.split]
-    return _by_row([dict(row) for row in dataset])
+    return _by_row(dict(row) for row in dataset)
 
 
-def _hub_rows(source: Source, name: str) -> list[LocatedRow]:
+def _hub_rows(source: Source, name: str) -> Iterator[LocatedRow]:
     from datasets import load_dataset
 
     try:
@@ -147,11 +167,11 @@ def _hub_rows(source: Source, name: str) -> list[LocatedRow]:
             f"{source.path} is no file, and as a dataset ({asked}) it could not be loaded ({_first_line(error)}): "
             "check path, split and config"
         ) from None
-    return _by_row([dict(row) for row in dataset])
+    return _by_row(dict(row) for row in dataset)
 
 
-def _by_row(rows: Sequence[dict[str, Any]]) -> list[LocatedRow]:
-    return [(f"row {number}", row) for number, row in enumerate(rows, start=1)]
+def _by_row(rows: Iterable[dict[str, Any]]) -> Iterator[LocatedRow]:
+    return ((f"row {number}", row) for number, row in enumerate(rows, start=1))
 
 
 def _first_line(error: Exception) -> str:
