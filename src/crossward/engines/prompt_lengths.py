@@ -14,7 +14,9 @@ CHUNK = 4096  # texts that are looked at together, those of most bytes first
 MARGIN = 8  # tokens that a text may have beside those of its bytes and its template: a space before it, say
 
 
-def longest_prompt(tokens: ChatTokens, texts: Iterable[str], *, longest: int = 0, advance: Advance = no_progress) -> int:
+def longest_prompt(
+    tokens: ChatTokens, texts: Iterable[str], *, longest: int = 0, advance: Advance = no_progress
+) -> int:
     """Tokens of the longest text with its template, or `longest` where none has more."""
     template = len(tokens.prompt_ids("a")) + MARGIN
     left = iter(texts)

@@ -28,13 +28,11 @@ def training_prompts(config: Config, progress: Progress = SILENT) -> dict[str, l
     return _load(config.prompts, config.languages, "reading prompts: rows", progress)
 
 
-def prompts_of_run(
-    config: Config, directory: RunDir, progress: Progress = SILENT, *, held_bytes: int = HELD_BYTES
-) -> Mapping[str, Sequence[Prompt]]:
-    """`training_prompts`, on disk under the run where their files are of more than `held_bytes` together."""
+def prompts_of_run(config: Config, directory: RunDir, progress: Progress = SILENT) -> Mapping[str, Sequence[Prompt]]:
+    """`training_prompts`, on disk under the run where their files are of more than HELD_BYTES together."""
     sources = _sources(config.prompts, config.languages)
     english = _source(config.prompts, "en")
-    if not _is_large([*sources.values(), english], held_bytes):
+    if not _is_large([*sources.values(), english]):
         rmtree(directory.prompts, ignore_errors=True)  # of a recipe that had more
         return training_prompts(config, progress)
     with progress.task("keeping prompts on disk: rows", None) as advance:
@@ -79,12 +77,12 @@ def _hash(prompts: Sequence[Prompt]) -> str:
     return found.value
 
 
-def _is_large(sources: Sequence[Source], limit: int) -> bool:
-    """Whether the files together are larger than `limit` bytes; a dataset of the hub is taken to be."""
+def _is_large(sources: Sequence[Source]) -> bool:
+    """Whether the files together are larger than HELD_BYTES; a dataset of the hub is taken to be."""
     files = [source_files(source) for source in sources]
     if any(found is None and is_on_hub(source) for source, found in zip(sources, files, strict=True)):
         return True
-    return sum(path.stat().st_size for path in {path for found in files for path in found or ()}) > limit
+    return sum(path.stat().st_size for path in {path for found in files for path in found or ()}) > HELD_BYTES
 
 
 def _sources(section: Prompts, languages: Sequence[str]) -> dict[str, Source]:

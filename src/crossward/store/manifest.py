@@ -7,16 +7,16 @@ say what changed. Knows hashes and names, not what the shards hold.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from crossward.store.checked_files import CheckedFiles, CountBytes, file_sha256
 from crossward.store.files import is_temporary, write_bytes
 from crossward.store.parquet_files import count_rows
 from crossward.store.run_dir import StageDir
 
-CountBytes = Callable[[int], None]
 _ABSENT = "absent"
 
 
@@ -76,13 +76,15 @@ def finish(
     """Close a stage that `begin` opened: hash the files that it made, then write stage.json."""
     origin = _origin(stage_dir, inputs, settings)
     assert _read_json(stage_dir, stage_dir.inputs) == origin, "a stage is finished with what it was begun with"
+    checked = CheckedFiles(stage_dir)
     shards = {
         stage_dir.relative(path): {
             "rows": count_rows(path) if path.suffix == ".parquet" else None,
-            "sha256": file_sha256(path, advance),
+            "sha256": checked.sha256(path, advance),
         }
         for path in sorted(files)
     }
+    checked.write()
     manifest = StageManifest(**origin, counts=_as_json(counts), seconds=seconds, shards=shards)
     content = asdict(manifest)
     _write_json(stage_dir.manifest, {**content, "checksum": _checksum(content)})
@@ -99,15 +101,16 @@ def completed(
     """The manifest when the stage is done with these inputs and settings and all it lists is there, else None.
 
     A manifest that lists a missing shard is void and removed: the shard made anew answers to the next manifest.
-    Raises ValueError for a shard whose bytes changed.
+    Raises ValueError for a shard whose bytes changed. Files that were not written since they were hashed last are not
+    read again (checked_files.py).
     """
     manifest = read(stage_dir)
     if manifest is None or _origin_of(manifest) != _origin(stage_dir, inputs, settings):
         return None
-    missing = False
+    missing, checked = False, CheckedFiles(stage_dir)
     for name, shard in manifest.shards.items():
         path = stage_dir.path / name
-        whole = path.is_file() and file_sha256(path, advance) == shard["sha256"]
+        whole = path.is_file() and checked.sha256(path, advance) == shard["sha256"]
         if name.startswith("checkpoint/") and not whole:
             raise ValueError(
                 f"checkpoint file {path} is missing or damaged (its sha256 is not the one in stage.json): "
@@ -120,6 +123,7 @@ def completed(
                 f"shard {path} is damaged or foreign (its sha256 is not the one in stage.json): "
                 "delete it and run again, only that shard is redone"
             )
+    checked.write()
     if missing:
         stage_dir.manifest.unlink()
         return None
@@ -176,18 +180,6 @@ def redo(stage_dir: StageDir) -> None:
         elif path != stage_dir.inputs:
             path.unlink()
     stage_dir.inputs.unlink(missing_ok=True)
-
-
-def file_sha256(path: Path, advance: CountBytes | None = None) -> str:
-    """Hex sha256 of a file's bytes; `advance` counts them as they are read."""
-    with path.open("rb") as handle:
-        if advance is None:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
-        found = hashlib.sha256()
-        while block := handle.read(1 << 22):
-            found.update(block)
-            advance(len(block))
-        return found.hexdigest()
 
 
 def size_of(stage_dir: StageDir, manifest: StageManifest) -> int:

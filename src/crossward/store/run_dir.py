@@ -65,6 +65,11 @@ class StageDir:
         return self.path / "inputs.json"
 
     @property
+    def checked(self) -> Path:
+        """What its files were when they were hashed last; may be deleted at any time."""
+        return self.path / ".checked.json"
+
+    @property
     def checkpoint(self) -> Path:
         return self.path / "checkpoint"
 
