@@ -1,7 +1,6 @@
 """The longest prompt is found among texts of which most are never tokenised."""
 
 import random
-from pathlib import Path
 
 import pytest
 from tests.support.families import make_family

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from crossward.store.checked_files import CheckedFiles, CountBytes, file_sha256
+from crossward.store.checked_files import CheckedFiles, CountBytes
 from crossward.store.files import is_temporary, write_bytes
 from crossward.store.parquet_files import count_rows
 from crossward.store.run_dir import StageDir
