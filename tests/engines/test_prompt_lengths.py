@@ -34,8 +34,10 @@ def test_most_texts_are_not_tokenised(tokens: ChatTokens, monkeypatch: pytest.Mo
     monkeypatch.setattr(ChatTokens, "prompt_ids", lambda self, text: (asked.append(text), prompt_ids(self, text))[1])
     texts = [f"Say {i} words." for i in range(500)] + ["word " * 300]
     longest = longest_prompt(tokens, texts)
-    assert longest == len(prompt_ids(tokens, texts[-1])) and len(asked) == 2
-    assert longest_prompt(tokens, texts[:500], longest=longest) == longest and len(asked) == 3
+    assert longest == len(prompt_ids(tokens, texts[-1]))
+    assert len(asked) == 2
+    assert longest_prompt(tokens, texts[:500], longest=longest) == longest
+    assert len(asked) == 3
 
 
 def test_nothing_has_no_length(tokens: ChatTokens):
