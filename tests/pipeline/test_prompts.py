@@ -1,13 +1,14 @@
 """A run samples the same from prompts on disk as from prompts in memory, and knows them by the same hashes."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from tests.support.recipes import config_of, write_prompts
 
-from crossward.core.records import Response, SampledPrompt
-from crossward.engines.protocols import Sampling, no_progress
+from crossward.core.records import Prompt, Response, SampledPrompt
+from crossward.engines.protocols import Advance, Sampling, no_progress
 from crossward.pipeline import prompts, stages
 from crossward.pipeline.progress import SILENT
 from crossward.pipeline.prompts import prompt_hashes, prompts_of_run, training_prompts
@@ -19,13 +20,15 @@ from crossward.store.run_dir import RunDir
 class Echo:
     """Answers with the instruction, n times."""
 
-    def sample(self, asked, sampling: Sampling, *, advance=no_progress) -> list[SampledPrompt]:
+    def sample(
+        self, prompts: Sequence[Prompt], sampling: Sampling, *, advance: Advance = no_progress
+    ) -> list[SampledPrompt]:
         return [
             SampledPrompt(
                 prompt=prompt,
                 responses=tuple(Response(text=f"{prompt.instruction} {k}") for k in range(sampling.n)),
             )
-            for prompt in asked
+            for prompt in prompts
         ]
 
     def close(self) -> None:

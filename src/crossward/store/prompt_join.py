@@ -74,7 +74,7 @@ def join_on_disk(
 
 
 def source_files(source: Source) -> list[Path] | None:
-    """The files that a source is read from; None where they are not known: a dataset of the hub, or nothing is there."""
+    """The files that a source is read from; None where they are not known: a hub's dataset, or nothing is there."""
     path = Path(source.path).expanduser()
     if path.is_file():
         return [path]
