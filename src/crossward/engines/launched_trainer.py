@@ -23,7 +23,7 @@ from typing import Any
 from crossward.engines.pair_table import write_pairs
 from crossward.engines.protocols import Advance, Lora, ModelSpec, Training, TrainingPair, no_progress
 from crossward.engines.tokens import ChatTokens
-from crossward.engines.training_folder import TrainingFolder
+from crossward.engines.training_folder import SAVE_SECONDS, TrainingFolder
 
 WORKER = "crossward.engines.train_worker"
 POLL_SECONDS = 0.2
@@ -45,7 +45,7 @@ class Order:
 class LaunchedTrainer:
     """protocols.Trainer whose processes the words of `launch` start, followed by `-m crossward.engines.train_worker`."""
 
-    def __init__(self, spec: ModelSpec, tokens: ChatTokens, launch: Sequence[str], *, save_seconds: float) -> None:
+    def __init__(self, spec: ModelSpec, tokens: ChatTokens, launch: Sequence[str], *, save_seconds: float = SAVE_SECONDS) -> None:
         self._spec = spec
         self._tokens = tokens
         self._launch = tuple(launch)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 Sharding = Literal["none", "fsdp2", "deepspeed"]
 WHOLE = "whole.json"  # in a state of several processes: written last, by the first of them
+SAVE_SECONDS = 600.0  # how much training a killed run loses at most
 ORPHANS_SECONDS = 120.0  # how long processes of a driver that died are waited for: they end by themselves
 
 

@@ -15,11 +15,11 @@ from transformers.trainer_callback import PrinterCallback
 
 from crossward.engines.protocols import Advance, Alignment, ModelSpec, Training, TrainingAnswer, no_progress
 from crossward.engines.tokens import ChatTokens
-from crossward.engines.training_folder import TrainingFolder
+from crossward.engines.training_folder import SAVE_SECONDS, TrainingFolder
 from crossward.engines.trl_direct import DirectTrainer
 from crossward.engines.trl_kto import AnswerTrainer, answer_rows, kto_arguments
 from crossward.engines.trl_pairs import PairTrainer
-from crossward.engines.trl_trainer import SAVE_SECONDS, TrlTrainer, dpo_arguments, forget_reference
+from crossward.engines.trl_trainer import TrlTrainer, dpo_arguments, forget_reference
 
 
 class AlignTrainer(TrlTrainer):

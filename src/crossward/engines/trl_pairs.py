@@ -84,6 +84,13 @@ class PairTrainer(DPOTrainer):
         )
         return StepLoader(self.train_dataset, batches, self.data_collator, pin_memory=args.dataloader_pin_memory)
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """The library counts epochs in micro-batches, of which several processes take fewer; we count them in pairs."""
+        n, batch = len(cast(Any, self.train_dataset)), self._pairs_a_step()
+        epochs, steps = divmod(self.state.global_step, -(-n // batch))
+        self.state.epoch = epochs + steps * batch / n
+        super().log(logs, start_time)
+
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False) -> Any:
         """core/losses.dpo_nll_loss of one micro-batch, scaled so that every pair of a step weighs the same."""
         packed = "layout" in inputs

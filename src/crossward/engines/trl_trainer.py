@@ -32,12 +32,11 @@ from crossward.engines.pair_table import open_pairs, write_pairs
 from crossward.engines.processes import ALONE, Processes
 from crossward.engines.protocols import Advance, Lora, ModelSpec, Training, TrainingPair, no_progress
 from crossward.engines.tokens import ChatTokens
-from crossward.engines.training_folder import TrainingFolder
+from crossward.engines.training_folder import SAVE_SECONDS, TrainingFolder
 from crossward.engines.trl_callbacks import Journal, MarkWhole, SaveByTheClock, Steps
 from crossward.engines.trl_pairs import PairTrainer, accept_packs, pair_collator
 
 OnPairs = TypeVar("OnPairs", bound=PairTrainer)
-SAVE_SECONDS = 600.0  # how much training a killed run loses at most
 
 
 class TrlTrainer:
@@ -241,7 +240,7 @@ def dpo_arguments(
         gradient_checkpointing=training.gradient_checkpointing,
         disable_dropout=training.lora is None or training.lora.dropout == 0.0,
         bf16=bf16 and not on_cpu,
-        use_cpu=on_cpu,
+        use_cpu=on_cpu and processes.sharding != "deepspeed",  # which it knows by itself, and accelerate does not
         dataloader_pin_memory=not on_cpu,
         logging_steps=1,
         save_strategy="no",
