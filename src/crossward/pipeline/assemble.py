@@ -220,9 +220,15 @@ class Engines:
         return HfScorer(model.spec, self.tokens(model), batch_tokens=self.config.runtime.score_tokens)
 
     def trainer(self, model: Model) -> Trainer:
+        """What trains a checkpoint: this process, or those that the recipe's command starts."""
+        from crossward.engines.launched_trainer import LaunchedTrainer
         from crossward.engines.trl_trainer import TrlTrainer
 
-        return TrlTrainer(model.spec, self.tokens(model))
+        match self.config.train.launch:
+            case None:
+                return TrlTrainer(model.spec, self.tokens(model))
+            case launch:
+                return LaunchedTrainer(model.spec, self.tokens(model), launch)
 
     def identified_by(self, languages: Sequence[str]) -> dict[str, Any]:
         """What `identifier` depends on, for the manifests of stages that use it."""

@@ -12,6 +12,7 @@ from crossward.engines.trackers import require_tracker
 from crossward.pipeline.assemble import Engines, Model
 from crossward.pipeline.choose import require_chat_model
 from crossward.pipeline.judge_stage import Judging
+from crossward.pipeline.launch import require_launch
 from crossward.pipeline.measures import read_references
 from crossward.pipeline.progress import Progress, Silent
 from crossward.pipeline.prompts import evaluation_prompts, prompts_of_run, training_prompts
@@ -38,6 +39,7 @@ def require(engines: Engines, directory: RunDir, progress: Progress) -> Required
     """Everything that a recipe names, read; raises ValueError for what would fail later. No weights are loaded."""
     config = engines.config
     require_tracking(config)
+    require_launch(config)
     reference, policy = engines.reference(), engines.policy()
     replay = read_replay(config, policy.spec, engines.tokens(policy), progress)
     engines.require_comparable(policy, reference)
@@ -76,6 +78,7 @@ def parts_of(engines: Engines) -> list[Part]:
     config = engines.config
     tree = config.model_dump(mode="json")
     models, replay = config.models, config.train.replay
+    launch = [tree["train"][key] for key in ("launch", "batch_size", "micro_batch_size")]
     own = ["runtime", "models", "languages"]  # of every model
     sampling = None if config.sample.engine in ("openai", "given") else models.policy
 
@@ -84,6 +87,7 @@ def parts_of(engines: Engines) -> list[Part]:
 
     parts = [
         Part(by=("tracking", config.tracking.tracker), look=lambda: require_tracking(config)),
+        Part(by=("launch", *launch), look=lambda: require_launch(config)),
         Part(by=by("policy", *own), sources=(models.policy,), look=lambda: engines.tokens(engines.policy())),
         Part(by=by("reference", *own), sources=(models.reference,), look=lambda: engines.tokens(engines.reference())),
         Part(

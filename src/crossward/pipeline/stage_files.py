@@ -28,14 +28,19 @@ def read_scored(stage: StageDir, language: str) -> list[ScoredPrompt]:
     return list(stream_scored(stage, language))
 
 
-def read_pairs(stage: StageDir) -> list[PreferencePair]:
-    """The pairs of all languages."""
-    return [
+def stream_pairs(stage: StageDir) -> Iterator[PreferencePair]:
+    """The pairs of all languages, one at a time."""
+    return (
         outcome
         for path in stage.language_files()
         for outcome in tables.stream_outcomes(path)
         if isinstance(outcome, PreferencePair)
-    ]
+    )
+
+
+def read_pairs(stage: StageDir) -> list[PreferencePair]:
+    """The pairs of all languages, at once."""
+    return list(stream_pairs(stage))
 
 
 def ranked_stage(here: IterationDir) -> StageDir:

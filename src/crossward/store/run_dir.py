@@ -100,6 +100,15 @@ class StageDir:
         """score/tokens/<language>.jsonl: where in a few prompts' responses the log-ratio lies"""
         return self.path / "tokens" / f"{safe_name(language)}.jsonl"
 
+    @property
+    def references(self) -> Path:
+        """train/reference-logprobs/: gone when the stage is done"""
+        return self.path / "reference-logprobs"
+
+    def reference_file(self, index: int) -> Path:
+        """train/reference-logprobs/window-00000.parquet"""
+        return self.references / f"window-{index:05d}.parquet"
+
     def measures_file(self, language: str) -> Path:
         """<stage>/measures/<language>.jsonl"""
         return self.path / "measures" / f"{safe_name(language)}.jsonl"
