@@ -27,7 +27,7 @@ from transformers.trainer_callback import PrinterCallback, TrainerCallback
 from trl import DPOConfig
 
 from crossward.engines.logprobs import share_prompts
-from crossward.engines.models import DTYPES, base_spec, load_model, resolve_device
+from crossward.engines.models import DTYPES, adapter_folder, base_spec, load_model, resolve_device
 from crossward.engines.pair_table import open_pairs, write_pairs
 from crossward.engines.processes import ALONE, Processes
 from crossward.engines.protocols import Advance, Lora, ModelSpec, Training, TrainingPair, no_progress
@@ -202,7 +202,7 @@ def _trainable(spec: ModelSpec, lora: Lora | None) -> PreTrainedModel | PeftMode
     if base is not spec:
         # The base with the previous iteration's adapter. Its reference is that adapter's policy, which comes by value;
         # switching the adapter off, as some trainers do, would give the bare base model instead.
-        return PeftModel.from_pretrained(load_model(base), spec.path, is_trainable=True)
+        return PeftModel.from_pretrained(load_model(base), str(adapter_folder(spec)), is_trainable=True)
     if lora is None:
         return load_model(replace(spec, dtype="float32")).requires_grad_(True).train()
     modules = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
