@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from crossward.store.files import is_temporary, write_bytes
+from crossward.store.files import is_temporary, sync_file, write_bytes
 from crossward.store.parquet_files import count_rows
 from crossward.store.run_dir import StageDir
 
@@ -73,7 +73,10 @@ def finish(
     seconds: float,
     advance: CountBytes | None = None,
 ) -> StageManifest:
-    """Close a stage that `begin` opened: hash the files that it made, then write stage.json."""
+    """Close a stage that `begin` opened: hash the files that it made, then write stage.json.
+
+    What it lists is on the disk before it: other libraries write checkpoints, and force nothing there.
+    """
     origin = _origin(stage_dir, inputs, settings)
     assert _read_json(stage_dir, stage_dir.inputs) == origin, "a stage is finished with what it was begun with"
     shards = {
@@ -83,6 +86,8 @@ def finish(
         }
         for path in sorted(files)
     }
+    for name in shards:
+        sync_file(stage_dir.path / name)
     manifest = StageManifest(**origin, counts=_as_json(counts), seconds=seconds, shards=shards)
     content = asdict(manifest)
     _write_json(stage_dir.manifest, {**content, "checksum": _checksum(content)})
