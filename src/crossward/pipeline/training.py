@@ -13,6 +13,7 @@ from crossward.pipeline.stage_files import stream_pairs
 from crossward.store import manifest
 from crossward.store.manifest import StageManifest
 from crossward.store.run_dir import StageDir
+from crossward.store.training_result import read_result, write_result
 
 
 def train(
@@ -57,14 +58,20 @@ def train(
                     advance=stepped,
                 )
             result = counting_left_out(result, n - ready) | {"replayed": len(offline)}
+            write_result(stage.trained, result)
+        elif (kept := read_result(stage.trained)) is not None:
+            result = kept
         else:
+            progress.say(f"{stage.title}: the checkpoint is there, what the trainer counted is lost: its last step is told")
             result = manifest.last_metrics(stage)
         shutil.rmtree(stage.references, ignore_errors=True)
         return [path for path in stage.checkpoint.rglob("*") if path.is_file()], {"training": result}
 
     mixed = {} if replay is None else {"replay_share": replay.share}
     origin = {} if replay is None else {"replay": replay.sha256}
-    return run_stage(stage, {**inputs, **origin}, asdict(training) | mixed, work, progress=progress)
+    done = run_stage(stage, {**inputs, **origin}, asdict(training) | mixed, work, progress=progress)
+    stage.trained.unlink(missing_ok=True)
+    return done
 
 
 def _judged(paired: StageDir, offline: Sequence[Judged]) -> Iterator[Judged]:

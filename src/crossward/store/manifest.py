@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from crossward.store.checked_files import CheckedFiles, CountBytes
-from crossward.store.files import is_temporary, write_bytes
+from crossward.store.checked_files import CheckedFiles, CountBytes, file_sha256
+from crossward.store.files import is_temporary, sync_file, write_bytes
 from crossward.store.parquet_files import count_rows
 from crossward.store.run_dir import StageDir
 
@@ -73,7 +73,10 @@ def finish(
     seconds: float,
     advance: CountBytes | None = None,
 ) -> StageManifest:
-    """Close a stage that `begin` opened: hash the files that it made, then write stage.json."""
+    """Close a stage that `begin` opened: hash the files that it made, then write stage.json.
+
+    What it lists is on the disk before it: other libraries write checkpoints, and force nothing there.
+    """
     origin = _origin(stage_dir, inputs, settings)
     assert _read_json(stage_dir, stage_dir.inputs) == origin, "a stage is finished with what it was begun with"
     checked = CheckedFiles(stage_dir)
@@ -84,6 +87,8 @@ def finish(
         }
         for path in sorted(files)
     }
+    for name in shards:
+        sync_file(stage_dir.path / name)
     checked.write()
     manifest = StageManifest(**origin, counts=_as_json(counts), seconds=seconds, shards=shards)
     content = asdict(manifest)
@@ -101,7 +106,7 @@ def completed(
     """The manifest when the stage is done with these inputs and settings and all it lists is there, else None.
 
     A manifest that lists a missing shard is void and removed: the shard made anew answers to the next manifest.
-    Raises ValueError for a shard whose bytes changed. Files that were not written since they were hashed last are not
+    Raises ValueError for a shard whose bytes changed. Shards that were not written since they were hashed last are not
     read again (checked_files.py).
     """
     manifest = read(stage_dir)
@@ -110,8 +115,10 @@ def completed(
     missing, checked = False, CheckedFiles(stage_dir)
     for name, shard in manifest.shards.items():
         path = stage_dir.path / name
-        whole = path.is_file() and checked.sha256(path, advance) == shard["sha256"]
-        if name.startswith("checkpoint/") and not whole:
+        weights = name.startswith("checkpoint/")  # always read: they have no checksums of their own, as Parquet has
+        hash_of = file_sha256 if weights else checked.sha256
+        whole = path.is_file() and hash_of(path, advance) == shard["sha256"]
+        if weights and not whole:
             raise ValueError(
                 f"checkpoint file {path} is missing or damaged (its sha256 is not the one in stage.json): "
                 f"train again with --redo {stage_dir.title}"

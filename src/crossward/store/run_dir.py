@@ -82,6 +82,11 @@ class StageDir:
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
+    @property
+    def trained(self) -> Path:
+        """What a trainer said of the checkpoint; gone when the stage is done."""
+        return self.path / "trained.json"
+
     def shard(self, language: str, index: int) -> Path:
         """<stage>/<language>/part-00000.parquet"""
         if index < 0:
