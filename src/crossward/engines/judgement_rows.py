@@ -18,7 +18,7 @@ def row_of(answer: Answer, *, text: str, name: str) -> dict[str, Any]:
 
 
 def answer_of(row: dict[str, Any] | None) -> Answer | None:
-    """The answer of a row; None where there is none, or it is not what was written: then the question is asked again."""
+    """The answer of a row; None where there is none, or it is not what was written: the question is asked again."""
     match row:
         case {"second_better": float() | int() as better, "source": str() as source, "first": first, "second": second}:
             shares = [share for share in (better, first, second) if share is not None]

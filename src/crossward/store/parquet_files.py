@@ -32,9 +32,17 @@ def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Row]) -> None:
 
 
 def read_records(
-    path: Path, schema: pa.Schema, record_of: Callable[[Row], Record], *, id: str | None = None
+    path: Path,
+    schema: pa.Schema,
+    record_of: Callable[[Row], Record],
+    *,
+    id: str | None = None,
+    places: range | None = None,
 ) -> Iterator[Record]:
-    """Every record, or those whose column `id` says so: other row groups are then not decoded, but for that column."""
+    """Every record, or those whose column `id` says so: other row groups are then not decoded, but for that column.
+
+    With `places`, those of these rows, counted from 0.
+    """
     if path.is_dir():
         raise ValueError(f"shard {path} is a folder: expected a Parquet file")
     try:
@@ -42,7 +50,7 @@ def read_records(
     except FileNotFoundError:
         raise ValueError(f"shard {path} does not exist: run again, only that shard is redone") from None
     with source:
-        for number, row in _rows(path, source, schema, id):
+        for number, row in _rows(path, source, schema, id, places):
             try:
                 record = record_of(row)
             except ValueError as error:
@@ -50,7 +58,9 @@ def read_records(
             yield record
 
 
-def _rows(path: Path, source: pa.NativeFile, schema: pa.Schema, id: str | None) -> Iterator[tuple[int, Row]]:
+def _rows(
+    path: Path, source: pa.NativeFile, schema: pa.Schema, id: str | None, wanted: range | None
+) -> Iterator[tuple[int, Row]]:
     """Rows of a Parquet file with their numbers, a row group in memory at a time.
 
     An exception of the decoder means a bad file.
@@ -67,7 +77,10 @@ def _rows(path: Path, source: pa.NativeFile, schema: pa.Schema, id: str | None) 
     before = 0
     for index in range(file.num_row_groups):
         try:
-            places = range(file.metadata.row_group(index).num_rows)
+            n_rows = file.metadata.row_group(index).num_rows
+            places = range(n_rows)
+            if wanted is not None:
+                places = range(max(wanted.start - before, 0), min(wanted.stop - before, n_rows))
             if id is not None:
                 ids = file.read_row_group(index, columns=["id"]).column("id").to_pylist()
                 places = [place for place, found in enumerate(ids) if found == id]
@@ -75,11 +88,11 @@ def _rows(path: Path, source: pa.NativeFile, schema: pa.Schema, id: str | None) 
             if places:
                 table = file.read_row_group(index)
                 table.validate(full=True)
-                rows = (table if id is None else table.take(places)).to_pylist()
+                rows = (table if len(places) == n_rows else table.take(list(places))).to_pylist()
         except Exception as error:
             raise ValueError(damaged(path, first_line(error))) from None
         yield from ((before + place + 1, row) for place, row in zip(places, rows, strict=True))
-        before += file.metadata.row_group(index).num_rows
+        before += n_rows
 
 
 def damaged(path: Path, why: str) -> str:
@@ -131,4 +144,17 @@ def count_rows(path: Path) -> int:
     try:
         return pq.read_metadata(path).num_rows
     except pa.ArrowException as error:
+        raise ValueError(damaged(path, first_line(error))) from None
+
+
+def count_items(path: Path, schema: pa.Schema, column: str, leaf: str) -> int:
+    """How many items the lists of a column hold together; `leaf` is a part of an item, which alone is decoded."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            if not file.schema_arrow.equals(schema):
+                raise ValueError(damaged(path, _difference(file.schema_arrow, schema)))
+            return sum(len(batch.column(column).flatten()) for batch in file.iter_batches(columns=[leaf]))
+    except FileNotFoundError:
+        raise ValueError(f"shard {path} does not exist: run again, only that shard is redone") from None
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(damaged(path, first_line(error))) from None
