@@ -165,7 +165,7 @@ def _checkpoint(file: str) -> Callable[[bytes, Path], object]:
 
         model = folder / "model"
         if not model.is_dir():
-            shutil.copytree(_family(), model, ignore=shutil.ignore_patterns("*.safetensors"))
+            shutil.copytree(_family(), model)
         (model / file).write_bytes(content)
         tokens = load_tokens(ModelSpec(path=str(model), dtype="float32", device="cpu"))
         return tokens.prompt_ids("Hola the sea"), tokens.fingerprint()
@@ -260,7 +260,7 @@ _CHOICE = {
     },
 }
 _REPLY = {"id": "x", "choices": [_CHOICE], "usage": {"prompt_tokens": 12, "completion_tokens": 1}}
-_SAMPLED = {"choices": [_CHOICE | {"token_ids": [5, 6]}, _CHOICE], "prompt_token_ids": [1, 2]}
+_SAMPLED = {"choices": [_CHOICE | {"token_ids": [5, 6]}, _CHOICE]}
 _GRADED = {
     "choices": [{"message": {"content": "Rating: [[7]]"}, "finish_reason": "stop"}],
     "usage": {"prompt_tokens": 3},
@@ -283,7 +283,13 @@ def _of_reply(name: str, entry: str, read: Callable[[bytes, Path], object], *val
 TARGETS: tuple[Target, ...] = (
     _of_reply("judge-reply", "evaluate.judge", _judge, _REPLY),
     _of_reply("mt-bench-reply", "mt-bench --judge-url", _grading, _GRADED),
-    _of_reply("sampler-reply", "sample.openai, a judge's ratings, translations", _sampling, _SAMPLED),
+    _of_reply(
+        "sampler-reply",
+        "sample.openai, a judge's ratings, translations",
+        _sampling,
+        _SAMPLED,
+        _SAMPLED | {"prompt_token_ids": [1]},
+    ),
     Target(
         name="reply-headers",
         entry="every server",

@@ -5,8 +5,9 @@
 The readers are listed in fuzz_files.py (files of strangers) and fuzz_answers.py (servers, checkpoints, whole runs),
 with the rule in tests/support/reader_rule.py that each must keep: a value, or a ValueError of one line that names what
 and where. Half of the inputs are changed by libFuzzer, half by tests/support/mutations.py, which knows their structure.
-Limits: 10 s of CPU an input (180 s by the clock), 6 GiB of address space (none where torch is loaded), 2 GiB resident. Prints a row a target, and
-every finding with its smallest input; exits 1 where there is any. Needs pip install 'crossward[fuzz]'.
+Limits: 10 s of CPU an input (180 s by the clock), 6 GiB of address space (none where torch is loaded), 2 GiB resident.
+Prints a row a target, and every finding (its input lies under --findings); exits 1 where there is any.
+Needs pip install 'crossward[fuzz]'.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60.0, help="of all targets together")
     parser.add_argument("--target", action="append", help="only this one; may be given several times")
+    parser.add_argument("--without", action="append", default=[], help="all but this one; may be given several times")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--findings", type=Path, default=ROOT / "runs" / "fuzzing", help="where inputs are kept")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -59,10 +62,12 @@ def main() -> int:
     if given.worker:
         return _work(given.worker, given.seconds, given.seed, given.findings)
     known = names()
-    wanted = given.target or known
-    if unknown := [name for name in wanted if name not in known]:
+    wanted = [name for name in given.target or known if name not in given.without]
+    if unknown := [name for name in (*wanted, *given.without) if name not in known]:
         parser.error(f"unknown target {unknown[0]!r}: known are {', '.join(known)}")
-    print(f"{platform.machine()}, Python {platform.python_version()}, seed {given.seed}")
+    print(
+        f"{datetime.now():%Y-%m-%d %H:%M}, {platform.machine()}, Python {platform.python_version()}, seed {given.seed}"
+    )
     print(
         f"| {'target':<20} | executions | seconds | corpus | findings | peak MiB |\n|---|---:|---:|---:|---:|---:|",
         flush=True,
