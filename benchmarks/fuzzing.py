@@ -48,8 +48,8 @@ def _targets() -> list[Any]:
     import atheris
 
     with atheris.instrument_imports(include=["crossward"], enable_loader_override=False):
-        from fuzz_answers import TARGETS as ANSWERS
-        from fuzz_files import TARGETS as FILES
+        from benchmarks.fuzz_answers import TARGETS as ANSWERS
+        from benchmarks.fuzz_files import TARGETS as FILES
 
     return [*FILES, *ANSWERS]
 
