@@ -170,7 +170,8 @@ def _work(target: Any, seconds: float, seed: int, folder: Path) -> None:
             draw = random.Random(lot)
             if draw.random() < 0.5:
                 return atheris.Mutate(content, longest)
-            found = mutated(content, target.kind, draw.randrange)
+            before, content = content[: target.prefix], content[target.prefix :]
+            found = before + mutated(content, target.kind, draw.randrange)
             return found[:longest]
 
         for content in target.seeds():
