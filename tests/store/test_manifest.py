@@ -13,6 +13,7 @@ from crossward.store.run_dir import RunDir, StageDir
 
 INPUTS = {"policy": "aa", "prompts/es": "bb"}
 SETTINGS = {"temperature": 0.9, "nested": {"n": 10, "stop": (1, 2)}}
+COUNTS = {"es": {"prompts": 6, "responses": 6, "truncated": 0, "mean_chars": 1.0}}
 
 
 @pytest.fixture
@@ -36,9 +37,7 @@ def run(stage: StageDir, *, seconds: float = 1.0) -> manifest.StageManifest:
         return done
     manifest.begin(stage, INPUTS, SETTINGS)
     files = write_missing(stage)
-    return manifest.finish(
-        stage, INPUTS, SETTINGS, counts={"languages": {"es": {"n": 6}}}, files=files, seconds=seconds
-    )
+    return manifest.finish(stage, INPUTS, SETTINGS, counts={"languages": COUNTS}, files=files, seconds=seconds)
 
 
 def contents(stage: StageDir) -> dict[str, bytes]:
