@@ -26,6 +26,12 @@ class Piece:
     source: Path | None = None
     n: int = 0
 
+    @property
+    def made_from(self) -> Path:
+        """`source`, where there must be one."""
+        assert self.source is not None, f"the shard {self.target} is made from another"
+        return self.source
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
@@ -58,18 +64,32 @@ class Crew(Protocol):
 
 
 class Workers(Protocol):
+    @property
+    def here(self) -> bool:
+        """Whether steps are done in this process."""
+        ...
+
     def crew(self, steps: Sequence[Step]) -> AbstractContextManager[Crew]:
         """Open the engines of steps when the first piece comes; close them at the end of the block."""
+        ...
+
+    def scorer(self, open: Callable[[], Scorer]) -> Scorer:
+        """A scorer by itself, where a stage asks for one. Who asks closes it."""
         ...
 
 
 class InProcess:
     """Workers of this process: one engine a step, one piece at a time, in their order."""
 
+    here = True
+
     @contextmanager
     def crew(self, steps: Sequence[Step]) -> Iterator["InProcessCrew"]:
         with ExitStack() as opened:
             yield InProcessCrew(steps, opened)
+
+    def scorer(self, open: Callable[[], Scorer]) -> Scorer:
+        return open()
 
 
 class InProcessCrew:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from crossward.engines.protocols import (
     VllmOptions,
 )
 from crossward.engines.tokens import ChatTokens, compare_tokens, load_tokens
+from crossward.engines.workers import IN_PROCESS, Workers
 from crossward.pipeline.choose import endpoint_sampler, local_sampler, local_scorer, require_engine, resolved
 from crossward.pipeline.given import NOTHING_GIVEN, Given
 from crossward.pipeline.progress import SILENT, Progress, in_megabytes
@@ -59,6 +61,14 @@ class Engines:
 
     def __post_init__(self) -> None:
         settle(threads=self.config.runtime.threads)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process it reads for itself, and tells nobody."""
+        return Engines, (self.config, self.given)
+
+    def workers(self, *, here: bool = False) -> Workers:
+        """Who does the shards of a stage; `here`: it must be this process."""
+        return IN_PROCESS
 
     def model(self, path: str, revision: str | None, *, fingerprint: str | None = None) -> Model:
         """A model of the recipe; hashes its files where `fingerprint` is not known already."""
@@ -176,13 +186,13 @@ class Engines:
         endpoint = Endpoint(**section.openai.model_dump())
         return f"openai: {endpoint.model} at {require_endpoint(endpoint)}"
 
-    def sampler(
-        self, model: Model, stage: Literal["sample", "evaluate"], *, answers: Path | None = None, progress: Progress
-    ) -> Sampler:
+    def sampler(self, model: Model, stage: Literal["sample", "evaluate"], *, answers: Path | None = None) -> Sampler:
         """The sampler of a stage; `answers`: where a server's are kept until the stage has them."""
         server = self.config.sample.openai
         if server is not None and stage == "sample":
-            return endpoint_sampler(Endpoint(**server.model_dump()), model.spec, answers=answers, progress=progress)
+            return endpoint_sampler(
+                Endpoint(**server.model_dump()), model.spec, answers=answers, progress=self.progress
+            )
         engine, rows = self.sample_engine(stage)["engine"], self.config.runtime.sample_rows
         if engine == "given":
             return self.given.require_sampler()()
@@ -205,7 +215,7 @@ class Engines:
             return None
         ours, base = (replace(model, spec=replace(model.spec, dtype="float32")) for model in (policy, reference))
         opened = self.scorer if self.config.compatibility == "published" else self.training_reference
-        return lambda: opened(ours), lambda: opened(base)
+        return partial(opened, ours), partial(opened, base)
 
     def training_reference(self, model: Model) -> Scorer:
         """The reference of training is always scored correctly: no quirk of the published scorer is in its trainer."""

@@ -7,6 +7,7 @@ Implicit Cross-Lingual Rewarding (arXiv 2503.04647), section 3.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from crossward.config import Config
@@ -92,11 +93,12 @@ def make_pairs(
     sampled = stages.sample(
         here.stage("sample"),
         prompts,
-        open_sampler=lambda: engines.sampler(policy, "sample", answers=here.stage("sample").answers, progress=progress),
+        open_sampler=partial(engines.sampler, policy, "sample", answers=here.stage("sample").answers),
         sampling=sampling_of(config.sample, derive_seed(config.seed, "sample", t)),
         shard_size=config.shard_size,
         settings=engines.sample_engine("sample"),
         inputs={"policy": policy.fingerprint, **prompt_hashes(prompts)},
+        workers=engines.workers(here=config.sample.engine in ("openai", "given")),
         progress=progress,
     )
     if config.method == "lidr":
@@ -156,12 +158,13 @@ def answer(
     stages.evaluate(
         here.stage("evaluate"),
         held_out,
-        open_sampler=lambda: engines.sampler(policy, "evaluate", progress=progress),
+        open_sampler=partial(engines.sampler, policy, "evaluate"),
         open_identifier=lambda: engines.identifier(languages),
         sampling=sampling_of(config.evaluate, derive_seed(config.seed, "evaluate")),
         shard_size=config.shard_size,
         settings={**engines.sample_engine("evaluate"), **engines.identified_by(languages)},
         inputs={"policy": policy.fingerprint, **prompt_hashes(held_out)},
         references=read_references(config.evaluate.reference_answers, held_out),
+        workers=engines.workers(),
         progress=progress,
     )
