@@ -143,11 +143,17 @@ def _quietly() -> Iterator[None]:
 
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         worker._worker_logs_enabled = False
+    sys.stderr.flush()
     mine = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGTERM)
+    before, terminal = signal.getsignal(signal.SIGTERM), os.dup(2)
     try:
+        if not os.environ.get("CROSSWARD_TRACEBACK"):
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
         yield
     finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
         if mine:
             signal.signal(signal.SIGTERM, before)
 

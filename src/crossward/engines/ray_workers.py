@@ -16,7 +16,7 @@ from typing import Any
 from crossward.core.records import ResponseLogprob
 from crossward.core.replicas import Pool, planned
 from crossward.engines import ray_cluster
-from crossward.engines.protocols import Advance, Judged, Work, no_progress
+from crossward.engines.protocols import Advance, Judged, Scorer, Work, no_progress
 from crossward.engines.ray_cluster import Cluster
 from crossward.engines.ray_replica import Failure, Record, Replica, ScorerReplica, Surroundings
 from crossward.engines.workers import AdvanceOf, Crew, Piece, Step
@@ -61,6 +61,7 @@ class RayWorkers:
         variables: Mapping[str, str] | None = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
+        self.here = False
         self._cluster = cluster
         self._replicas = replicas or {}
         self._variables = variables or {}
@@ -74,6 +75,11 @@ class RayWorkers:
             yield crew
         finally:
             crew.close()
+
+    def scorer(self, open: Callable[[], Scorer]) -> Scorer:
+        """A replica by itself, beside another one: scorers come in pairs."""
+        step = Step(name="scorer", open=open, do=_not_asked)
+        return RayScorer([step, step], 0, self)
 
     def around(self) -> Surroundings:
         """Connect where nobody has, and say what replicas are to know."""
@@ -111,7 +117,7 @@ class RayCrew:
 
     def scorer(self, place: int) -> "RayScorer":
         """A replica of one step by itself, started with its first question."""
-        self._scorers.append(RayScorer(self._steps[place], self._workers))
+        self._scorers.append(RayScorer(self._steps, place, self._workers))
         return self._scorers[-1]
 
     def close(self) -> None:
@@ -138,11 +144,15 @@ class RayCrew:
 
 
 class RayScorer:
-    """protocols.Scorer over one replica in the cluster, which is started again when it dies."""
+    """protocols.Scorer over one replica of the step at `place`, which leaves room for one of each of the others.
 
-    def __init__(self, step: Step, workers: RayWorkers) -> None:
+    It is started with the first question, and again when it dies.
+    """
+
+    def __init__(self, steps: Sequence[Step], place: int, workers: RayWorkers) -> None:
         self.work = Work()
-        self._step = step
+        self._steps, self._place = steps, place
+        self._step = steps[place]
         self._workers = workers
         self._actor: Any = None
 
@@ -180,7 +190,7 @@ class RayScorer:
             import ray
 
             around = self._workers.around()
-            (pool,) = self._workers.pools([self._step], most=1)
+            pool = self._workers.pools(self._steps, most=1)[self._place]
             again = {"max_restarts": around.restarts, "max_task_retries": around.restarts}
             remote: Any = ray.remote(ScorerReplica)
             self._actor = remote.options(**_options(pool), **again).remote(_pickled(self._step), around)
@@ -253,6 +263,10 @@ def _options(pool: Pool) -> dict[str, Any]:
     if memory := pool.needs.get("memory"):
         options["memory"] = int(memory)
     return options
+
+
+def _not_asked(engine: Any, piece: Piece, value: Any, advance: Advance) -> None:
+    raise AssertionError("a scorer by itself is given no pieces")
 
 
 def _pickled(step: Step) -> bytes:
