@@ -165,8 +165,8 @@ class Config(Section):
     def _replicas_have_own_devices(self) -> "Config":
         if self.cluster is not None and ":" in self.runtime.device:
             raise ValueError(
-                f"runtime.device {self.runtime.device!r} names one GPU, but in a cluster each replica is given its own: "
-                "set it to auto, cuda or cpu"
+                f"runtime.device {self.runtime.device!r} names one GPU, but in a cluster each replica is given its "
+                "own: set it to auto, cuda or cpu"
             )
         return self
 

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from crossward.core.replicas import told_nodes
 from crossward.engines.ray_replica import Look, look_around
 
 INSTALL = "Ray is not installed: pip install 'crossward[ray]'"
@@ -187,7 +186,9 @@ def _join(address: str, timeout_s: float, say: Callable[[str], None]) -> None:
                 told = True
         except RuntimeError as error:
             ray.shutdown()
-            raise ValueError(f"the Ray cluster at {address!r} cannot be joined: {' '.join(str(error).split())}") from None
+            raise ValueError(
+                f"the Ray cluster at {address!r} cannot be joined: {' '.join(str(error).split())}"
+            ) from None
         time.sleep(PAUSE_S)
 
 

@@ -84,9 +84,7 @@ class RayWorkers:
     def around(self) -> Surroundings:
         """Connect where nobody has, and say what replicas are to know."""
         node = ray_cluster.connect(self._cluster, self._say)
-        return Surroundings(
-            folder=os.getcwd(), variables=self._variables, node=node, restarts=self._cluster.restarts
-        )
+        return Surroundings(folder=os.getcwd(), variables=self._variables, node=node, restarts=self._cluster.restarts)
 
     def pools(self, steps: Sequence[Step], *, most: int) -> list[Pool]:
         """What each step gets of the cluster as it is now; waits for nodes that are to come."""

@@ -1,4 +1,4 @@
-"""From a recipe's `cluster` section to workers in a Ray cluster: how many replicas each step has and what each takes."""
+"""From a recipe's `cluster` section to workers in a Ray cluster: the replicas of each step, and what each takes."""
 
 from collections.abc import Mapping
 from pathlib import Path
