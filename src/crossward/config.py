@@ -15,6 +15,7 @@ from crossward.core.language import language_name
 from crossward.core.plain_text import shown
 from crossward.reward_sections import Reward, TranslatorSection
 from crossward.sections import (
+    Cluster,
     Evaluate,
     Models,
     Pair,
@@ -56,6 +57,7 @@ class Config(Section):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     runtime: Runtime = Runtime()
+    cluster: Cluster | None = None
     tracking: Tracking = Tracking()
 
     @field_validator("languages")
@@ -158,6 +160,15 @@ class Config(Section):
             )
         if self.score.engine == "vllm" and self.compatibility == "published":
             raise ValueError("compatibility 'published' scores with transformers: leave score.engine at transformers")
+        return self
+
+    @model_validator(mode="after")
+    def _replicas_have_own_devices(self) -> "Config":
+        if self.cluster is not None and ":" in self.runtime.device:
+            raise ValueError(
+                f"runtime.device {self.runtime.device!r} names one GPU, but in a cluster each replica is given its "
+                "own: set it to auto, cuda or cpu"
+            )
         return self
 
     @model_validator(mode="after")
