@@ -134,11 +134,12 @@ def train(
     trained = training.train(
         here.stage("train"),
         here.stage("pair"),
-        open_reference=lambda: engines.training_reference(anchor),
+        open_reference=partial(engines.training_reference, anchor),
         open_trainer=lambda: engines.trainer(policy),
         training=training_of(config, derive_seed(config.seed, "train", t)),
         replay=replay,
         inputs={"pair": paired.digest, "policy": policy.fingerprint, "reference": anchor.fingerprint},
+        workers=engines.workers(),
         progress=progress,
     )
     return checkpoint(engines, here.stage("train").checkpoint, trained.digest)

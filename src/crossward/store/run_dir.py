@@ -110,9 +110,9 @@ class StageDir:
         """train/reference-logprobs/: gone when the stage is done"""
         return self.path / "reference-logprobs"
 
-    def reference_file(self, index: int) -> Path:
-        """train/reference-logprobs/window-00000.parquet"""
-        return self.references / f"window-{index:05d}.parquet"
+    def reference_file(self, language: str, index: int) -> Path:
+        """train/reference-logprobs/<language>/window-00000.parquet"""
+        return self.references / safe_name(language) / f"window-{index:05d}.parquet"
 
     def measures_file(self, language: str) -> Path:
         """<stage>/measures/<language>.jsonl"""
