@@ -72,9 +72,7 @@ def together(
         work.clear_for_launch()
         write_pairs(work.pairs, pairs, load_tokens(spec), max_length=training.max_length)
         metrics = folder / "metrics.jsonl"
-        write_order(
-            work, Order(spec=spec, training=training, output=work.output, metrics=metrics, save_seconds=0.0)
-        )
+        write_order(work, Order(spec=spec, training=training, output=work.output, metrics=metrics, save_seconds=0.0))
         return train_together(work.order, environment=ENVIRONMENTS[kind], prepare=prepare)
 
 
@@ -228,7 +226,7 @@ SAY = """printf '{"sentence": "the sentence", "errno": %s, "file": "a-file"}'"""
 @pytest.mark.parametrize(
     ("script", "error", "told"),
     [
-        ("echo first; echo the last line; exit 3", ValueError, r"ended with exit code 3 after step 0.*launch\.log \(last"),
+        ("echo first; echo the last line; exit 3", ValueError, r"ended with exit code 3 after step 0.*launch\.log \("),
         ("kill -9 $$", ValueError, r"was ended by SIGKILL after step 0.*\(empty\).*run again to go on"),
         ("exit 0", ValueError, r"ended with exit code 0 after step 0"),
         (f"{SAY % 'null'} > $(dirname $2)/failure.json; exit 2", ValueError, r"^the sentence$"),

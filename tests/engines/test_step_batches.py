@@ -33,9 +33,7 @@ def test_by_hand():
 def test_every_pair_of_every_step_counts_once(n: int, micro: int, accumulation: int, processes: int, epoch: int):
     batch = micro * accumulation * processes
     order = torch.randperm(n, generator=torch.Generator().manual_seed(9 + epoch)).tolist()
-    own = [
-        StepBatches(n, micro=micro, batch=batch, processes=processes, process=k, seed=9) for k in range(processes)
-    ]
+    own = [StepBatches(n, micro=micro, batch=batch, processes=processes, process=k, seed=9) for k in range(processes)]
     for batches in own:
         batches.set_epoch(epoch)
     taken = [list(batches) for batches in own]

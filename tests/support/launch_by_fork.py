@@ -11,9 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.support.processes import train_together  # noqa: E402
+from tests.support.processes import train_together
 
-from crossward.engines import trl_callbacks  # noqa: E402
+from crossward.engines import trl_callbacks
 
 
 def main() -> None:

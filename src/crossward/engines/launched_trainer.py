@@ -43,9 +43,11 @@ class Order:
 
 
 class LaunchedTrainer:
-    """protocols.Trainer whose processes the words of `launch` start, followed by `-m crossward.engines.train_worker`."""
+    """protocols.Trainer in processes that the words of `launch`, followed by `-m crossward.engines.train_worker`, start."""
 
-    def __init__(self, spec: ModelSpec, tokens: ChatTokens, launch: Sequence[str], *, save_seconds: float = SAVE_SECONDS) -> None:
+    def __init__(
+        self, spec: ModelSpec, tokens: ChatTokens, launch: Sequence[str], *, save_seconds: float = SAVE_SECONDS
+    ) -> None:
         self._spec = spec
         self._tokens = tokens
         self._launch = tuple(launch)

@@ -25,7 +25,7 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processes:
-    """`number` of `count`, `local` among those of this machine; `sharding`: whether each holds a part of the weights."""
+    """`number` of `count`, `local` among this machine's; `sharding`: whether each holds a part of the weights."""
 
     count: int = 1
     number: int = 0

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from crossward.engines.protocols import Judged, Scorer, Trainer, Training, TrainingPair
 from crossward.pipeline.progress import Progress
-from crossward.pipeline.reference_windows import scored_pairs, score_windows, tell_left_out
+from crossward.pipeline.reference_windows import score_windows, scored_pairs, tell_left_out
 from crossward.pipeline.replay import Replayed
 from crossward.pipeline.run_stage import Inputs, Made, run_stage
 from crossward.pipeline.stage_files import stream_pairs
