@@ -43,7 +43,7 @@ class Order:
 
 
 class LaunchedTrainer:
-    """protocols.Trainer in processes that the words of `launch`, followed by `-m crossward.engines.train_worker`, start."""
+    """protocols.Trainer in processes that `launch`, followed by `-m crossward.engines.train_worker`, starts."""
 
     def __init__(
         self, spec: ModelSpec, tokens: ChatTokens, launch: Sequence[str], *, save_seconds: float = SAVE_SECONDS
