@@ -44,5 +44,5 @@ def test_rows_come_back_and_long_ones_are_counted(tokens: ChatTokens, tmp_path: 
 
 
 def test_nothing_that_fits_is_an_error(tokens: ChatTokens, tmp_path: Path):
-    with pytest.raises(ValueError, match="none of 2 pairs fits into max_length 3 tokens: raise train.max_length"):
+    with pytest.raises(ValueError, match=r"none of 2 pairs fits into max_length 3 tokens: raise train\.max_length"):
         write_pairs(tmp_path / "pairs.arrow", [pair(0), pair(1)], tokens, max_length=3)
