@@ -267,6 +267,41 @@ class Runtime(Section):
     vllm: Vllm = Vllm()
 
 
+class ClusterReplicas(Section):
+    """How many copies of each model; None: as many as there is room for."""
+
+    sample: Positive | None = None
+    score_policy: Positive | None = None
+    score_reference: Positive | None = None
+    translate: Positive | None = None
+    judge: Positive | None = None
+
+
+class ClusterResources(Section):
+    """What one replica takes of its node.
+
+    `cpus` None: runtime.threads, else 1. `gpus` None: on CUDA one, or as many as runtime.vllm.tensor_parallel_size.
+    """
+
+    cpus: Annotated[float, Field(ge=0)] | None = None
+    gpus: Annotated[float, Field(ge=0)] | None = None
+    memory_gib: Annotated[float, Field(gt=0)] | None = None
+    custom: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+
+
+class Cluster(Section):
+    """Sampling, scoring, translating and judging by many replicas in a Ray cluster (docs/scaling.md).
+
+    `address` None starts one on this machine. No key here changes what is computed.
+    """
+
+    address: Annotated[str, Field(min_length=1)] | None = None
+    replicas: Positive | Literal["auto"] | ClusterReplicas = "auto"
+    resources: ClusterResources = ClusterResources()
+    restarts: Annotated[int, Field(ge=0)] = 3
+    start_timeout_s: Annotated[float, Field(gt=0)] = 300.0
+
+
 class Tracking(Section):
     """Who is told of training steps and finished stages; no key here changes what is computed.
 

@@ -27,7 +27,11 @@ def nothing(number: int) -> None:
 
 
 def train_together(
-    order: Path, *, count: int = 2, environment: Mapping[str, str] | None = None, prepare: Callable[[int], None] = nothing
+    order: Path,
+    *,
+    count: int = 2,
+    environment: Mapping[str, str] | None = None,
+    prepare: Callable[[int], None] = nothing,
 ) -> list[int]:
     """Carry out a work order in `count` forked processes; returns how each ended (negative: by that signal).
 

@@ -45,7 +45,9 @@ class Order:
 class LaunchedTrainer:
     """protocols.Trainer whose processes the words of `launch` start, followed by `-m crossward.engines.train_worker`."""
 
-    def __init__(self, spec: ModelSpec, tokens: ChatTokens, launch: Sequence[str], *, save_seconds: float = SAVE_SECONDS) -> None:
+    def __init__(
+        self, spec: ModelSpec, tokens: ChatTokens, launch: Sequence[str], *, save_seconds: float = SAVE_SECONDS
+    ) -> None:
         self._spec = spec
         self._tokens = tokens
         self._launch = tuple(launch)

@@ -47,9 +47,7 @@ def _train(order: Order, work: TrainingFolder) -> None:
 
     settle()
     processes = processes_here()
-    trainer = TrlTrainer(
-        order.spec, load_tokens(order.spec), save_seconds=order.save_seconds, processes=processes
-    )
+    trainer = TrlTrainer(order.spec, load_tokens(order.spec), save_seconds=order.save_seconds, processes=processes)
     done = 0
 
     def advance(n: int) -> None:

@@ -25,6 +25,7 @@ _NO_MATTER = (
     *("run", "seed", "iterations", "shard_size", "score.noise_sample"),
     *(f"{section}.{key}" for section in ("sample", "evaluate") for key in _DRAWING),
     *(f"tracking.{key}" for key in ("project", "name", "folder", "mode")),
+    *(f"cluster.{key}" for key in ("address", "replicas", "resources", "restarts", "start_timeout_s")),
     *("reward.reference", "reward.policy", "reward.agreement", "reward.surprisal"),
     *(f"pair.{key}" for key in ("length_unit", "alpha_search", "choice", "upper_bound", "min_margin", "min_responses")),
     *(f"pair.{key}" for key in ("min_characters", "max_characters", "language_confidence")),

@@ -11,6 +11,7 @@ from crossward.core.records import Prompt
 from crossward.engines.trackers import require_tracker
 from crossward.pipeline.assemble import Engines, Model
 from crossward.pipeline.choose import require_chat_model
+from crossward.pipeline.cluster import require_cluster
 from crossward.pipeline.judge_stage import Judging
 from crossward.pipeline.launch import require_launch
 from crossward.pipeline.measures import read_references
@@ -40,6 +41,7 @@ def require(engines: Engines, directory: RunDir, progress: Progress) -> Required
     config = engines.config
     require_tracking(config)
     require_launch(config)
+    require_cluster(config)
     reference, policy = engines.reference(), engines.policy()
     replay = read_replay(config, policy.spec, engines.tokens(policy), progress)
     engines.require_comparable(policy, reference)
@@ -88,6 +90,7 @@ def parts_of(engines: Engines) -> list[Part]:
     parts = [
         Part(by=("tracking", config.tracking.tracker), look=lambda: require_tracking(config)),
         Part(by=("launch", *launch), look=lambda: require_launch(config)),
+        Part(by=("cluster", config.cluster is None), look=lambda: require_cluster(config)),
         Part(by=by("policy", *own), sources=(models.policy,), look=lambda: engines.tokens(engines.policy())),
         Part(by=by("reference", *own), sources=(models.reference,), look=lambda: engines.tokens(engines.reference())),
         Part(

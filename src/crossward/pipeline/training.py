@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from crossward.engines.protocols import Judged, Scorer, Trainer, Training, TrainingPair
 from crossward.pipeline.progress import Progress
-from crossward.pipeline.reference_windows import scored_pairs, score_windows, tell_left_out
+from crossward.pipeline.reference_windows import score_windows, scored_pairs, tell_left_out
 from crossward.pipeline.replay import Replayed
 from crossward.pipeline.run_stage import Inputs, Made, run_stage
 from crossward.pipeline.stage_files import stream_pairs
@@ -62,7 +62,7 @@ def train(
         elif (kept := read_result(stage.trained)) is not None:
             result = kept
         else:
-            progress.say(f"{stage.title}: the checkpoint is there, what the trainer counted is lost: its last step is told")
+            progress.say(f"{stage.title}: what the trainer of this checkpoint counted is lost: its last step is told")
             result = manifest.last_metrics(stage)
         shutil.rmtree(stage.references, ignore_errors=True)
         return [path for path in stage.checkpoint.rglob("*") if path.is_file()], {"training": result}

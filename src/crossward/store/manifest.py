@@ -14,6 +14,7 @@ from typing import Any
 
 from crossward.store.checked_files import CheckedFiles, CountBytes, file_sha256
 from crossward.store.files import is_temporary, sync_file, write_bytes
+from crossward.store.json_lines import loose_json
 from crossward.store.parquet_files import count_rows
 from crossward.store.run_dir import StageDir
 
@@ -168,7 +169,7 @@ def last_metrics(stage_dir: StageDir) -> dict[str, Any]:
         return {}
     for line in reversed(stage_dir.metrics.read_bytes().split(b"\n")):
         try:
-            logged = json.loads(line)
+            logged = loose_json(line)
         except ValueError:
             continue
         if isinstance(logged, dict):
@@ -254,10 +255,10 @@ def _write_json(path: Path, value: Any) -> None:
 
 def _read_json(stage_dir: StageDir, path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        content = loose_json(path.read_bytes())
     except FileNotFoundError:
         raise AssertionError(f"{path} is missing: begin() opens a stage before anything else") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise ValueError(_damaged(path, "not valid JSON", stage_dir.title)) from None
     if not isinstance(content, dict) or not {"stage", "inputs", "settings"} <= content.keys():
         raise ValueError(_damaged(path, "its keys are not a manifest's", stage_dir.title))

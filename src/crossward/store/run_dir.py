@@ -249,6 +249,11 @@ class RunDir:
         return PromptsDir(self.prompts / safe_name(language))
 
     @property
+    def cluster(self) -> Path:
+        """What the nodes of a cluster must see of the driver's files; there only while they look."""
+        return self.root / ".cluster"
+
+    @property
     def reference(self) -> IterationDir:
         """Where the reference's own answers live (`reference/evaluate`)."""
         return IterationDir(self.root / "reference", self.shared)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crossward.core.language import NAMES
+from crossward.core.plain_text import listed, shown
 from crossward.core.records import Prompt
 from crossward.store.rows import Source, located_rows, stream_rows
 
@@ -171,7 +172,7 @@ def _entries(
 def stands_twice(source: Source, entry: Entry, before: str) -> str:
     """That the id of a row was there `before`."""
     return (
-        f"{source.path}: id {entry.id!r} stands on {before} and on {entry.where}: each id may occur once, "
+        f"{source.path}: id {shown(entry.id)} stands on {before} and on {entry.where}: each id may occur once, "
         "so remove or rename one"
     )
 
@@ -189,7 +190,7 @@ def _require_language(source: Source, where: str, row: Mapping[str, Any], langua
     said = code if code in NAMES else next((key for key, name in NAMES.items() if name.lower() == plain), None)
     if said not in (None, language):
         raise ValueError(
-            f"{source.path}, {where}: field 'language' is {value!r} but the file was named for {language!r}: "
+            f"{source.path}, {where}: field 'language' is {shown(value)} but the file was named for {language!r}: "
             "name the right file, or remove the row"
         )
 
@@ -199,7 +200,9 @@ def _id(source: Source, where: str, row: Mapping[str, Any], field: str) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # a table with a gap in its id column turns 7 into 7.0
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
-        raise ValueError(f"{source.path}, {where}: field {field!r} must be a text or a whole number, got {value!r}")
+        raise ValueError(
+            f"{source.path}, {where}: field {field!r} must be a text or a whole number, got {shown(value)}"
+        )
     return str(value)
 
 
@@ -216,8 +219,8 @@ def _field(source: Source, where: str, row: Mapping[str, Any], field: str) -> An
     if field in row:
         return row[field]
     near = difflib.get_close_matches(field, row, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    has = ", ".join(row) or "none"
+    hint = f"; did you mean {shown(near[0])}?" if near else ""
+    has = listed(row) or "none"
     raise ValueError(f"{source.path}, {where}: there is no field {field!r}, the row has: {has}{hint}")
 
 
@@ -237,4 +240,4 @@ def lacks(source: Source, language: str, n: int, first: Sequence[str], n_wanted:
 
 
 def _listed(ids: Sequence[str]) -> str:
-    return ", ".join(map(repr, ids))
+    return ", ".join(map(shown, ids))

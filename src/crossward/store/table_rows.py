@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import pyarrow as pa
 
+from crossward.core.plain_text import shown
 from crossward.core.records import (
     FinishReason,
     PreferencePair,
@@ -247,7 +248,7 @@ def outcome_of(row: Row) -> Outcome:
                 rejected_score=_present(row, "rejected_score"),
             )
         case tag:
-            raise ValueError(f"field 'outcome' is {tag!r}, expected 'pair' or 'skipped'")
+            raise ValueError(f"field 'outcome' is {shown(tag)}, expected 'pair' or 'skipped'")
 
 
 def _present(row: Row, field: str) -> Any:
@@ -259,5 +260,5 @@ def _present(row: Row, field: str) -> Any:
 def _one_of(literal: Any, row: Row, field: str) -> Any:
     allowed = get_args(literal)
     if row[field] not in allowed:
-        raise ValueError(f"field {field!r} is {row[field]!r}, expected one of {', '.join(allowed)}")
+        raise ValueError(f"field {field!r} is {shown(row[field])}, expected one of {', '.join(allowed)}")
     return row[field]
