@@ -7,14 +7,16 @@
 For each size a fresh process reads prompts, samples, scores and pairs as iterate.py does. The engines are asleep: what
 they would take of a GPU, with 10 responses of 400 tokens by an 8B model on an H100, goes by a clock of its own
 (sleeping_engines.py), on which the driver is as slow as it really is here: while it writes a shard, replicas go on, and
-while it does what it does alone, they wait. Told: throughput against the ideal, idle replicas, stragglers, the tail, the
-driver's seconds of CPU and peak memory by stage, files and bytes. `--kill-at` kills the driver at that shard of the
-sample stage and runs it again. `--paper` computes the schedule alone, for sizes of which no byte is made.
+while it does what it does alone, they wait. Told: throughput against the ideal, idle replicas, stragglers, the tail,
+the driver's seconds of CPU and peak memory by stage, files and bytes. `--kill-at` kills the driver at that shard of the
+sample stage and runs it again. `--paper` measures what a shard of that real size takes of the driver, and computes the
+schedule alone, for sizes of which no byte is made.
 """
 
 import argparse
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -23,7 +25,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,19 +33,29 @@ from typing import Any
 from sleeping_engines import Costs, Faults, Pool, SleepingSampler, SleepingScorer, costs, schedule
 
 from crossward.config import Config, parse
+from crossward.core.instructions import PAPERS
 from crossward.core.language import NAMES
-from crossward.engines.protocols import ModelSpec, Scorer, no_progress
+from crossward.core.pairing import PairingRules
+from crossward.core.records import Prompt, SampledPrompt
+from crossward.engines.protocols import ModelSpec, Sampling, Scorer, no_progress
 from crossward.engines.workers import AdvanceOf, Crew, Piece, Step, Workers
 from crossward.pipeline.assemble import Engines, Model
+from crossward.pipeline.counts import SampledTally, ScoredTally
 from crossward.pipeline.given import Given
 from crossward.pipeline.iterate import make_pairs
 from crossward.pipeline.progress import Silent
 from crossward.pipeline.prompts import prompts_of_run
+from crossward.pipeline.scoring import Judging
+from crossward.pipeline.streams import survey
+from crossward.store import tables
+from crossward.store.checked_files import file_sha256
 from crossward.store.manifest import StageManifest
 from crossward.store.run_dir import RunDir
 
 REAL_N, REAL_TOKENS, REAL_PROMPT_TOKENS = 10, 400, 80
 PROMPT_CHARS = 160
+STEPS = {"sample": ("sampler",), "score": ("policy", "reference")}
+WAVE = 4096  # pieces of one pipeline (engines/ray_workers.py): the next begins when all of them are done
 
 
 @dataclass(slots=True)
@@ -86,16 +98,19 @@ class ClockWorkers:
     def planned(self, steps: Sequence[str], prompts: Sequence[int]) -> tuple[list[tuple[float, float, int]], Streamed]:
         """(end, seconds from its first step's beginning, number) of each piece in order, and what the pools did."""
         share = max(1, self._replicas // len(steps))
-        ready = [(0.0, number, float(n)) for number, n in enumerate(prompts)]
         pools: list[Pool] = []
-        began: dict[int, float] = {}
-        for step in steps:
-            done, pool = schedule(ready, step, self._priced[step], share, self._faults)
-            pools.append(pool)
-            for each in done:
-                began.setdefault(each.piece, each.began)
-            ready = [(each.ended, each.piece, float(prompts[each.piece])) for each in done]
-        ended = sorted((end, end - began[number], number) for end, number, _ in ready)
+        ended: list[tuple[float, float, int]] = []
+        for start in range(0, len(prompts), WAVE):
+            at = ended[-1][0] if ended else 0.0
+            ready = [(at, number, float(prompts[number])) for number in range(start, min(start + WAVE, len(prompts)))]
+            began: dict[int, float] = {}
+            for step in steps:
+                done, pool = schedule(ready, step, self._priced[step], share, self._faults)
+                pools.append(pool)
+                for each in done:
+                    began.setdefault(each.piece, each.began)
+                ready = [(each.ended, each.piece, float(prompts[each.piece])) for each in done]
+            ended += sorted((end, end - began[number], number) for end, number, _ in ready)
         taken = sorted(seconds for _, seconds, _ in ended)
         work = sum(self._priced[step].prompt_s for step in steps) * sum(prompts)
         found = Streamed(
@@ -115,10 +130,8 @@ class ClockCrew:
         self, pieces: Iterable[Piece], *, advance_of: AdvanceOf = lambda piece: no_progress
     ) -> Iterator[tuple[Piece, Any]]:
         asked, workers = list(pieces), self._workers
-        n = workers._n * len(self._steps) if self._steps[0].name != "sampler" else workers._n
         prompts = [max(1, piece.n // workers._n) for piece in asked]
         ended, found = workers.planned([step.name for step in self._steps], prompts)
-        assert n
         workers.streams.append(found)
         engines = [step.open() for step in self._steps]
         driver_free, came = 0.0, 0
@@ -226,6 +239,56 @@ def write_prompt_files(folder: Path, languages: Sequence[str], each: int) -> Non
                 file.write(json.dumps({"id": f"p{k:07d}", "instruction": text[:PROMPT_CHARS]}) + "\n")
 
 
+def driver_costs(size: int, n: int, tokens: int) -> dict[str, float]:
+    """Seconds of CPU that a shard takes of the driver: while it streams, and before or after, with nobody at work."""
+    prompts = [
+        Prompt(id=f"p{k}", language="es", instruction="x" * 160, english_instruction="y" * 160) for k in range(size)
+    ]
+    groups = SleepingSampler(tokens).sample(
+        prompts, Sampling(n=n, temperature=1.0, top_p=1.0, max_new_tokens=1, seed=0)
+    )
+    found: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as name:
+        stage = RunDir(Path(name)).iteration(1).stage("sample")
+        path, scored = stage.shard("es", 0), stage.shard("de", 0)
+        rows = pickle.dumps(groups)
+        found["sample"] = _cpu(lambda: _written(path, pickle.loads(rows)))
+        found["sample, alone"] = _cpu(lambda: file_sha256(path))
+        judging = Judging(sampled=stage, view="multilingual", steering=PAPERS)
+        piece = Piece(language="es", index=0, source=path, target=scored)
+        judged = [judged for _, pairs in judging.windows(piece) for judged, _ in pairs]
+        values = [SleepingScorer(number).score(judged) for number in (1, 2)]
+        found["score"] = _cpu(lambda: _scored(judging, piece, values))
+        found["score, alone"] = _cpu(lambda: (file_sha256(scored), tables.count_responses(path)))
+        found["pair, alone"] = _cpu(lambda: _paired(scored, stage.language_file("de")))
+    return found
+
+
+def _written(path: Path, groups: Sequence[SampledPrompt]) -> None:
+    tables.write_sampled(path, groups)
+    SampledTally().add(*groups)
+
+
+def _scored(judging: Judging, piece: Piece, values: Sequence[Any]) -> None:
+    groups = list(judging.rows(piece, *values))
+    tables.write_scored(piece.target, groups)
+    ScoredTally().add(*groups)
+
+
+def _paired(scored: Path, target: Path) -> None:
+    found = survey(tables.stream_scored(scored), PairingRules(length_unit="characters"), None)
+    control = found.control()
+    tables.write_outcomes(target, found.outcomes(tables.stream_scored(scored), control.alpha if control else 0.0))
+
+
+def _cpu(work: Callable[[], object], times: int = 10) -> float:
+    work()
+    began = time.process_time()
+    for _ in range(times):
+        work()
+    return (time.process_time() - began) / times
+
+
 def recipe(folder: Path, languages: Sequence[str], shard_size: int, n: int) -> Config:
     return parse(
         {
@@ -304,10 +367,10 @@ def tell(found: Mapping[str, Any], replicas: int) -> None:
             wall = stream["wall_s"] + alone
             busy = sum(pool["busy"] for pool in stream["pools"])
             idle = 1 - busy / (replicas * wall)
-            last = stream["pools"][-1]
+            ends = stream["pools"][len(stream["steps"]) - 1 :: len(stream["steps"])]
             line += (
                 f" {stream['driver_s']:10.1f} {wall / 3600:16.2f} {stream['ideal_s'] / wall:9.1%} {idle:6.1%} "
-                f"{(last['ended'] - last['first_idle']) / 60:10.1f} "
+                f"{sum(pool['ended'] - pool['first_idle'] for pool in ends) / 60:10.1f} "
                 f"{sum(p['deaths'] for p in stream['pools']):5},{sum(p['slow'] for p in stream['pools']):5} "
                 f"{stream['backlog']:8}"
             )
@@ -317,7 +380,40 @@ def tell(found: Mapping[str, Any], replicas: int) -> None:
                 f"\n{'':10} a shard: {each * 1e3:.1f} ms of the driver, {stream['median_s']:.0f} s median, "
                 f"slowest {', '.join(f'{s:.0f}' for s in stream['slowest_s'])} s; one driver feeds {fed:,.0f} replicas"
             )
-        print(line)
+        print(line, flush=True)
+
+
+def paper(arguments: argparse.Namespace) -> None:
+    """What a shard takes of the driver, and runs of which only the schedule is computed."""
+    asked = {"n": REAL_N, "prompt_tokens": REAL_PROMPT_TOKENS, "response_tokens": REAL_TOKENS}
+    size, replicas = arguments.shard_size, arguments.replicas
+    priced = costs(parameters=arguments.parameters, hardware=arguments.hardware, shard_prompts=size, **asked)
+    mine = driver_costs(size, REAL_N, REAL_TOKENS)
+    for stage, steps in STEPS.items():
+        engine = sum(priced[step].prompt_s for step in steps) * size
+        fed = engine / mine[stage]
+        print(
+            f"{stage}: a shard of {size} prompts x {REAL_N} x {REAL_TOKENS} tokens takes {engine:.0f} s of a GPU, "
+            f"{mine[stage] * 1e3:.0f} ms of the driver while others work ({fed:,.0f} replicas are fed) and "
+            f"{mine[f'{stage}, alone'] * 1e3:.1f} ms when nobody does"
+        )
+    print(f"pair: {mine['pair, alone'] * 1e3:.0f} ms a shard, without a language filter")
+    print(f"\n{replicas} replicas, shards of {size}:")
+    print(f"{'prompts':>12} {'shards':>10} {'stage':6} {'ideal, h':>9} {'clock, h':>9} {'alone, h':>9} {'idle':>6}")
+    faults = Faults(seed=arguments.seed, dies=arguments.dies, slow=arguments.slow)
+    workers = ClockWorkers(priced, replicas, size, REAL_N, faults)
+    for prompts in arguments.prompts or (1_000_000, 10_000_000, 100_000_000):
+        shards = -(-prompts // size)
+        for stage, steps in STEPS.items():
+            _, found = workers.planned(steps, [size] * shards)
+            streaming = max(found.wall_s, shards * mine[stage])
+            alone = shards * mine[f"{stage}, alone"]
+            idle = 1 - found.ideal_s / (streaming + alone)
+            print(
+                f"{prompts:12,} {shards:10,} {stage:6} {found.ideal_s / 3600:9.1f} {streaming / 3600:9.1f} "
+                f"{alone / 3600:9.2f} {idle:6.1%}"
+            )
+        print(f"{prompts:12,} {shards:10,} {'pair':6} {'':9} {'':9} {shards * mine['pair, alone'] / 3600:9.2f}")
 
 
 def main() -> None:
@@ -339,6 +435,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.folder is not None:
         print(json.dumps(run_one(arguments.folder, arguments)))
+        return
+    if arguments.paper:
+        paper(arguments)
         return
     for n in arguments.prompts or (10_000, 100_000, 1_000_000):
         with tempfile.TemporaryDirectory() as name:

@@ -1,8 +1,9 @@
 """Engines that do next to nothing and take the seconds that the planner's cost model gives them, and their schedule.
 
 `SleepingSampler` and `SleepingScorer` are engines as the pipeline knows them: their answers follow from a prompt's id
-alone. `schedule` says when replicas of them would have done which piece, by a clock of its own: pools of replicas behind
-one another, replicas that die in the middle of a piece (which is done again by another) and pieces that take longer.
+alone. `schedule` says when replicas of them would have done which piece, by a clock of its own: pools of replicas
+behind one another, replicas that die in the middle of a piece (which is done again by another) and pieces that take
+longer.
 """
 
 import heapq
@@ -13,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from crossward.core.hardware import Hardware
 from crossward.core.plan_drawing import drawing_seconds
 from crossward.core.plan_memory import weight_bytes
 from crossward.core.plan_models import scoring
@@ -175,9 +175,7 @@ class SleepingSampler:
         return [
             SampledPrompt(
                 prompt=prompt,
-                responses=tuple(
-                    answer(f"{prompt.language}/{prompt.id}", k, self._tokens) for k in range(sampling.n)
-                ),
+                responses=tuple(answer(f"{prompt.language}/{prompt.id}", k, self._tokens) for k in range(sampling.n)),
             )
             for prompt in prompts
         ]
