@@ -8,6 +8,7 @@ done again by another replica. Ray keeps its own logs in its session folder and 
 import logging
 import os
 import pickle
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -86,6 +87,29 @@ class RayWorkers:
         node = ray_cluster.connect(self._cluster, self._say)
         return Surroundings(folder=os.getcwd(), variables=self._variables, node=node, restarts=self._cluster.restarts)
 
+    @contextmanager
+    def watching(self, record: Any) -> Iterator[None]:
+        """Tell, within the block, when nothing could begin for a long time: others hold what the cluster has."""
+        import ray  # pyright: ignore[reportMissingImports]
+
+        over, pause_s = threading.Event(), self._cluster.start_timeout_s
+
+        def watch() -> None:
+            before = None
+            while not over.wait(pause_s):
+                with suppress(Exception):  # the cluster may end beside this
+                    idle = ray.get(record.idle.remote(), timeout=pause_s)
+                    if idle is not None and idle == before:
+                        self._say(f"no replica has begun anything for {pause_s:.0f} s: {ray_cluster.told_free()}")
+                    before = idle
+
+        watcher = threading.Thread(target=watch, name="crossward-cluster", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+
     def pools(self, steps: Sequence[Step], *, most: int) -> list[Pool]:
         """What each step gets of the cluster as it is now; waits for nodes that are to come."""
 
@@ -127,7 +151,7 @@ class RayCrew:
         around = self._workers.around()
         pools = self._workers.pools(self._steps, most=len(pieces))
         waiting = dict(enumerate(pieces))
-        with ray_cluster.beside_driver(Record) as record:
+        with ray_cluster.beside_driver(Record) as record, self._workers.watching(record):
             rows = iter(_pipeline(self._steps, pools, pieces, around, record).iter_rows())
             try:
                 for row in _told(rows):
@@ -158,8 +182,8 @@ class RayScorer:
         self, groups: Sequence[Judged], *, per_token: bool = False, advance: Advance = no_progress
     ) -> list[tuple[ResponseLogprob | None, ...]]:
         """As the scorer of the step does."""
-        import ray
-        from ray.exceptions import RayError
+        import ray  # pyright: ignore[reportMissingImports]
+        from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
         try:
             found = ray.get(self._opened().score.remote(groups, per_token))
@@ -185,7 +209,7 @@ class RayScorer:
 
     def _opened(self) -> Any:
         if self._actor is None:
-            import ray
+            import ray  # pyright: ignore[reportMissingImports]
 
             around = self._workers.around()
             pool = self._workers.pools(self._steps, most=1)[self._place]
@@ -199,15 +223,15 @@ def _pipeline(
     steps: Sequence[Step], pools: Sequence[Pool], pieces: Sequence[Piece], around: Surroundings, record: Any
 ) -> Any:
     """A Ray Data set of the pieces, a block each, with a pool of replicas for every step; nothing is begun yet."""
-    import ray.data
-    from ray.data import ActorPoolStrategy
+    import ray.data  # pyright: ignore[reportMissingImports]
+    from ray.data import ActorPoolStrategy  # pyright: ignore[reportMissingImports]
 
     rows = [
         {"place": place, "piece": pickle.dumps(piece), "value": pickle.dumps(None), "failure": b""}
         for place, piece in enumerate(pieces)
     ]
     with _settled():
-        stream = ray.data.from_items(rows, override_num_blocks=len(rows))
+        stream: Any = ray.data.from_items(rows, override_num_blocks=len(rows))
         for step, pool in zip(steps, pools, strict=True):
             assert pool.replicas is not None
             stream = stream.map(
@@ -227,7 +251,7 @@ def _pipeline(
 @contextmanager
 def _settled() -> Iterator[None]:
     """Ray Data as a pipeline of ours needs it; for data sets made elsewhere all stays as it was."""
-    from ray.data import DataContext
+    from ray.data import DataContext  # pyright: ignore[reportMissingImports]
 
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     before = DataContext.get_current()
@@ -245,7 +269,7 @@ def _settled() -> Iterator[None]:
 
 def _told(rows: Iterator[Any]) -> Iterator[Any]:
     """The rows; what Ray itself raises in the place of one as a sentence with where more is said."""
-    from ray.exceptions import RayError
+    from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
     try:
         yield from rows
@@ -268,7 +292,7 @@ def _not_asked(engine: Any, piece: Piece, value: Any, advance: Advance) -> None:
 
 
 def _pickled(step: Step) -> bytes:
-    from ray import cloudpickle
+    from ray import cloudpickle  # pyright: ignore[reportMissingImports]
 
     with suppress(TypeError, AttributeError, pickle.PicklingError):
         return cloudpickle.dumps(step)
