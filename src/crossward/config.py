@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from crossward.core.language import language_name
+from crossward.core.plain_text import shown
 from crossward.reward_sections import Reward, TranslatorSection
 from crossward.sections import (
     Cluster,
@@ -201,10 +202,10 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     """Set one `a.b.c=value` in the tree; the value is read as YAML."""
     key, equals, value = override.partition("=")
     if not equals or not key:
-        raise ValueError(f"override {override!r} must look like section.key=value, for instance sample.n=4")
+        raise ValueError(f"override {shown(override)} must look like section.key=value, for instance sample.n=4")
     try:
         put(tree, key, load_yaml(value))
     except yaml.YAMLError:
-        raise ValueError(f"override {override!r}: {value!r} is not a YAML value") from None
+        raise ValueError(f"override {shown(override)}: {shown(value)} is not a YAML value") from None
     except ValueError as error:
-        raise ValueError(f"override {override!r}: {error}") from None
+        raise ValueError(f"override {shown(override)}: {error}") from None

@@ -155,7 +155,8 @@ class Train(Section):
     """DPO + NLL. `reference` previous: the policy that the iteration starts from; initial: models.reference.
 
     `nll_normalisation` sequence: the mean over a response's tokens, then over the pairs (LLaMA-Factory, the paper's
-    runs); tokens: over all chosen tokens of a micro-batch (TRL), which weighs long responses more.
+    runs); tokens: over all chosen tokens of a micro-batch (TRL), which weighs long responses more. `launch`: the words
+    of a command that starts the processes to train in; None: in this one.
     """
 
     reference: Reference = "previous"
@@ -175,6 +176,7 @@ class Train(Section):
     max_length: Positive = 4096
     gradient_checkpointing: bool = False
     save_dtype: Dtype = "float32"
+    launch: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     lora: LoraSection | None = None
 
     @model_validator(mode="after")

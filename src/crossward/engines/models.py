@@ -247,10 +247,7 @@ def _attention(config: PretrainedConfig) -> str:
 
 def _with_adapter(model: PreTrainedModel, spec: ModelSpec) -> PreTrainedModel:
     """The base with LoRA layers beside its own; the adapter stays in float32 where the base is bfloat16."""
-    folder = adapter_folder(spec)
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise ValueError(f"adapter {spec.path} has no adapter_model.safetensors: save it as safetensors, not pickled")
-    with_adapter = PeftModel.from_pretrained(model, str(folder), is_trainable=False)
+    with_adapter = PeftModel.from_pretrained(model, str(adapter_folder(spec)), is_trainable=False)
     return cast(PreTrainedModel, with_adapter.get_base_model())
 
 
@@ -258,6 +255,8 @@ def _check_place(spec: ModelSpec) -> None:
     """Say what is wrong with a local path before transformers asks the hub for it."""
     folder = Path(spec.path)
     if folder.is_dir():
+        if (folder / "adapter_config.json").is_file():
+            _check_adapter_weights(folder)
         if (folder / "config.json").is_file():
             _check_weights(folder)
         elif not (folder / "adapter_config.json").is_file():
@@ -278,7 +277,22 @@ def _check_weights(folder: Path) -> None:
         return
     found = sorted(file.name for file in folder.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".gguf"))
     got = f"only {found[0]}" if found else "no weights"
-    raise ValueError(f"model folder {folder} holds {got}: expected *.safetensors; convert it, pickles can run code")
+    hint = _convert_hint(folder) if found and not found[0].endswith(".gguf") else "save it so"
+    raise ValueError(f"model folder {folder} holds {got}: expected *.safetensors; {hint}")
+
+
+def _check_adapter_weights(folder: Path) -> None:
+    """transformers, PEFT and vLLM would each take a pickled adapter where there is no other."""
+    if (folder / "adapter_model.safetensors").is_file():
+        return
+    found = next((name for name in ("adapter_model.bin", "adapter_model.pt") if (folder / name).exists()), "no weights")
+    raise ValueError(f"adapter {folder} has no adapter_model.safetensors (but {found}): {_convert_hint(folder)}")
+
+
+def _convert_hint(place: object) -> str:
+    return (
+        f"pickled weights can run code and are never read; convert them with: crossward convert {place} --output FOLDER"
+    )
 
 
 def _is_adapter(spec: ModelSpec) -> bool:
@@ -295,7 +309,11 @@ def adapter_folder(spec: ModelSpec) -> Path:
     """Where an adapter's files are; those of a hub name are fetched."""
     if Path(spec.path).is_dir():
         return Path(spec.path)
-    return Path(snapshot_download(spec.path, revision=spec.revision, allow_patterns=["adapter_*"]))
+    wanted = ["adapter_config.json", "adapter_model.safetensors"]
+    folder = Path(snapshot_download(spec.path, revision=spec.revision, allow_patterns=wanted))
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise ValueError(f"adapter {spec.path} has no adapter_model.safetensors: {_convert_hint(spec.path)}")
+    return folder
 
 
 def _sentence(what: str, error: Exception) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from crossward.core.records import RatedPrompt, SampledPrompt, ScoredPrompt
-from crossward.store.parquet_files import read_records, write_rows
+from crossward.store.parquet_files import count_items, read_records, write_rows
 from crossward.store.table_rows import (
     OUTCOMES,
     RATED,
@@ -82,5 +82,5 @@ def read_outcomes(path: Path) -> list[Outcome]:
 
 
 def count_responses(path: Path) -> int:
-    """How many responses the groups of a shard of sampled groups hold."""
-    return sum(len(group.responses) for group in stream_sampled(path))
+    """How many responses the groups of a shard of sampled groups hold, without decoding what they say."""
+    return count_items(path, SAMPLED, "responses", "responses.list.element.finish_reason")
