@@ -59,7 +59,7 @@ def connect(cluster: Cluster, say: Callable[[str], None]) -> str:
     if not ray.is_initialized():
         with _quietly():
             if cluster.address is None:
-                ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
+                _start(cluster.start_timeout_s)
             else:
                 _join(cluster.address, cluster.start_timeout_s, say)
         if cluster.address is not None:
@@ -164,6 +164,24 @@ def _quietly() -> Iterator[None]:
         os.close(terminal)
         if mine:
             signal.signal(signal.SIGTERM, before)
+
+
+def _start(timeout_s: float) -> None:
+    """Start a cluster on this machine. Ray gives its processes 30 s, which are too few where a machine is busy."""
+    import ray  # pyright: ignore[reportMissingImports]
+
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
+            return
+        except Exception as error:  # Ray raises plain ones
+            ray.shutdown()
+            if time.monotonic() >= deadline:
+                raise ValueError(
+                    f"Ray does not start on this machine within {timeout_s:.0f} s ({_first_line(error)}): is it too "
+                    "busy, or its memory too small? Ray's logs are in /tmp/ray/session_latest/logs"
+                ) from error
 
 
 def _join(address: str, timeout_s: float, say: Callable[[str], None]) -> None:
