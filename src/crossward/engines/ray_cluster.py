@@ -146,6 +146,7 @@ def _quietly() -> Iterator[None]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # its workers step back for others: here they are the work
     if not os.environ.get("CROSSWARD_TRACEBACK"):
         import ray._private.worker as worker  # pyright: ignore[reportMissingImports]
 

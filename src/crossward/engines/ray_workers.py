@@ -5,12 +5,13 @@ while the policy scores the next. Only the driver sees results: it alone writes.
 done again by another replica. Ray keeps its own logs in its session folder and says nothing on the terminal.
 """
 
+import gc
 import logging
 import os
 import pickle
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -151,17 +152,17 @@ class RayCrew:
         around = self._workers.around()
         pools = self._workers.pools(self._steps, most=len(pieces))
         waiting = dict(enumerate(pieces))
-        with ray_cluster.beside_driver(Record) as record, self._workers.watching(record):
-            rows = iter(_pipeline(self._steps, pools, pieces, around, record).iter_rows())
-            try:
-                for row in _told(rows):
-                    if row["failure"]:
-                        raise _error(pickle.loads(row["failure"]))
-                    piece = waiting.pop(row["place"])  # KeyError: one piece came twice
-                    advance_of(piece)(piece.n * len(self._steps))
-                    yield piece, pickle.loads(row["value"])
-            finally:
-                del rows  # a stream that is left ends its replicas
+        with (
+            ray_cluster.beside_driver(Record) as record,
+            self._workers.watching(record),
+            closing(_rows(_pipeline(self._steps, pools, pieces, around, record))) as rows,
+        ):
+            for row in rows:
+                if row["failure"]:
+                    raise _error(pickle.loads(row["failure"]))
+                piece = waiting.pop(row["place"])  # KeyError: one piece came twice
+                advance_of(piece)(piece.n * len(self._steps))
+                yield piece, pickle.loads(row["value"])
         assert not waiting, f"{len(waiting)} pieces never came, the first of them {waiting[min(waiting)]}"
 
 
@@ -267,14 +268,20 @@ def _settled() -> Iterator[None]:
         DataContext._set_current(before)
 
 
-def _told(rows: Iterator[Any]) -> Iterator[Any]:
-    """The rows; what Ray itself raises in the place of one as a sentence with where more is said."""
+def _rows(stream: Any) -> Generator[Any, None, None]:
+    """The rows as they come; closed, it ends the replicas, so that the next ones find room.
+
+    What Ray itself raises in the place of a row is a sentence with where more is said.
+    """
     from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
     try:
-        yield from rows
+        yield from stream.iter_rows()
     except RayError as error:
         raise RuntimeError(f"the cluster failed: {_first_line(error)}; {ray_cluster.where_logs_are()}") from error
+    finally:
+        del stream
+        gc.collect()  # replicas end with the last of their handles, some of which hang in cycles
 
 
 def _options(pool: Pool) -> dict[str, Any]:
