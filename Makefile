@@ -4,6 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 VLLM := .venv/installed-vllm
 EVAL := .venv/installed-eval
+RAY := .venv/installed-ray
 DOCS := .venv/installed-docs
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
@@ -13,7 +14,7 @@ export TOKENIZERS_PARALLELISM := false
 demo: $(INSTALLED) ## the whole method on the tiny world, in minutes on a laptop
 	$(BIN)/python -m crossward.tinyworld
 
-test: lint $(VLLM) $(EVAL) ## what continuous integration runs
+test: lint $(VLLM) $(EVAL) $(RAY) ## what continuous integration runs
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: $(INSTALLED)
@@ -29,7 +30,7 @@ docs: $(DOCS) ## writes the generated pages, builds the site into site/, checks 
 	$(BIN)/python docs/check_site.py site
 
 # DATA: a folder with the paper's prompts and answers (benchmarks/workload.py); without it, ids are drawn at random.
-bench: $(VLLM) ## prints ratios; nothing is asserted; about an hour on two cores that do nothing else
+bench: $(VLLM) $(RAY) ## prints ratios; nothing is asserted; about an hour on two cores that do nothing else
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/length_control.py
 	$(BIN)/python benchmarks/peak_memory.py
@@ -38,6 +39,7 @@ bench: $(VLLM) ## prints ratios; nothing is asserted; about an hour on two cores
 	$(BIN)/python benchmarks/vllm_scoring.py $(if $(DATA),--data $(DATA)) --groups 4
 	$(BIN)/python benchmarks/vllm_sampling.py $(if $(DATA),--data $(DATA))
 	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/scaling.py
 
 bench-gpu: $(INSTALLED) ## scoring on one GPU, nothing downloaded: benchmarks/gpu_scoring.py
 	$(BIN)/python benchmarks/gpu_scoring.py
@@ -53,6 +55,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 # lm-evaluation-harness with what it needs, 140 MB: the demo does without it too.
 $(EVAL): $(INSTALLED)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[eval]'
+	touch $@
+
+# Ray, 240 MB: for tests/engines/test_ray_workers.py and tests/pipeline/test_cluster_run.py.
+$(RAY): $(INSTALLED)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ray]'
 	touch $@
 
 $(DOCS): $(INSTALLED)

@@ -1,11 +1,12 @@
 """How much quicker a stage is with more replicas in a Ray cluster, where replicas do nothing but wait.
 
 The step sleeps as long as a model would compute, so that as many replicas as one likes fit on one machine, and what is
-measured is everything else: handing out pieces, carrying results back, and waiting for the last one. Prints, for each
-number of replicas, seconds until the first piece came (start-up: Ray's processes and their imports), seconds of steady
-work (from the moment when all replicas had been opened to the last piece), and both against one replica.
+measured is everything else: handing out pieces, carrying results back, waiting for the last one. Every replica has as
+many pieces to do, so the work grows with the replicas. Steady work begins when all replicas are open and ends with the
+last piece; start-up is what is before it: Ray's processes and their imports. Busy is the share of steady work in which
+replicas slept; the ratios are pieces a second against the first line's, of steady work and with the start-up.
 
-    python benchmarks/scaling.py --replicas 1 2 4 8 16 --pieces-each 40 --seconds 2
+    python benchmarks/scaling.py --replicas 1 2 4 8 16 --pieces-each 12 --seconds 10
 """
 
 import argparse
@@ -21,8 +22,6 @@ from crossward.engines.protocols import Advance
 from crossward.engines.ray_cluster import Cluster
 from crossward.engines.ray_workers import RayWorkers, Replicas
 from crossward.engines.workers import Piece, Step
-
-Spent = tuple[float, float]  # when a replica began a piece, and when it had done it
 
 
 class Sleeper:
@@ -78,20 +77,22 @@ def measure(replicas: int, pieces: int, seconds: float, steps: int, folder: Path
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 2, 4, 8, 16])
-    parser.add_argument("--pieces", type=int, default=320, help="in all, for every number of replicas")
-    parser.add_argument("--seconds", type=float, default=1.0, help="a piece's mean")
+    parser.add_argument("--pieces-each", type=int, default=12, help="of every replica")
+    parser.add_argument("--seconds", type=float, default=10.0, help="a piece's mean")
     parser.add_argument("--steps", type=int, default=1, help="pools that a piece goes through")
     parser.add_argument("--folder", type=Path, default=Path("runs/scaling"))
     given = parser.parse_args()
     print("replicas  start-up s  steady s  whole s  busy  last piece s  back after s  MiB each  steady ×  whole ×")
-    one: dict[str, float] = {}
+    first: dict[str, float] = {}
     for replicas in given.replicas:
-        found = measure(replicas, given.pieces, given.seconds, given.steps, given.folder.absolute())
-        one = one or {name: value * given.replicas[0] for name, value in found.items()}
+        pieces = replicas * given.pieces_each
+        found = measure(replicas, pieces, given.seconds, given.steps, given.folder.absolute())
+        found["steady"], found["whole"] = pieces / found["steady_s"], pieces / found["whole_s"]
+        first = first or {name: value / given.replicas[0] for name, value in found.items()}
         print(
             f"{replicas:8d}  {found['start_up_s']:10.1f}  {found['steady_s']:8.1f}  {found['whole_s']:7.1f}"
             f"  {found['busy']:4.2f}  {found['tail_s']:12.1f}  {found['late_s']:12.2f}  {found['memory_mib']:8.0f}"
-            f"  {one['steady_s'] / found['steady_s']:8.2f}  {one['whole_s'] / found['whole_s']:7.2f}",
+            f"  {found['steady'] / first['steady']:8.2f}  {found['whole'] / first['whole']:7.2f}",
             flush=True,
         )
 

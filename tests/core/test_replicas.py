@@ -43,5 +43,5 @@ def test_engines_share_a_gpu_only_where_they_may_and_must():
 
 
 def test_what_the_cluster_has_is_told_in_its_units():
-    with pytest.raises(ValueError, match="2 nodes with 4 CPU, 1 licence, 16[.]0 GiB memory"):
+    with pytest.raises(ValueError, match=r"2 nodes with 4 CPU, 1 licence, 16\.0 GiB memory"):
         counts(scorers({"licence": 1}, 1, 1), [{"CPU": 2, "memory": 2**33, "licence": 1}, {"CPU": 2, "memory": 2**33}])

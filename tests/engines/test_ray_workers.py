@@ -14,8 +14,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.support.ray_steps import PIECES, ROOT, ray_session, step
+from tests.support.ray_steps import PIECES, ROOT, LengthScorer, ray_session, step
 
+from crossward.core.records import Response
+from crossward.engines.protocols import Judged
 from crossward.engines.ray_cluster import Cluster
 from crossward.engines.ray_workers import RayWorkers, Replicas
 from crossward.engines.workers import IN_PROCESS, Step, Workers
@@ -82,6 +84,24 @@ def test_what_kills_its_process_again_and_again_is_told(local):
         made(workers(restarts=1), [step("policy", how="poison")])
     with pytest.raises(ValueError, match="the policy cannot be opened on the cluster: its process was killed 1 times"):
         made(workers(restarts=0), [step("policy", opening="killed")])
+
+
+def test_a_scorer_by_itself_answers_counts_its_work_and_comes_back(local, tmp_path):
+    scorer = workers().scorer(partial(LengthScorer, tmp_path / "killed"))
+    responses = (Response(text="one"), Response(text="three"))
+    seen: list[int] = []
+    for instruction in ("say", "kill", "say"):
+        (found,) = scorer.score([Judged(instruction=instruction, responses=responses)], advance=seen.append)
+        assert [each and each.logprob for each in found] == [-3.0, -5.0]
+    assert seen == [2, 2, 2]
+    assert scorer.work.unique_tokens == 6
+    ((one, _),) = scorer.score([Judged(instruction="say", responses=responses)], per_token=True)
+    assert one is not None
+    assert one.token_logprobs == (0.5,)
+    with pytest.raises(ValueError, match="holds token id 9"):
+        scorer.score([Judged(instruction="bad", responses=responses)])
+    scorer.close()
+    scorer.close()
 
 
 def test_what_there_is_no_room_for_is_refused_with_what_there_is(local):

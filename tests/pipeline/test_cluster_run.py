@@ -26,11 +26,11 @@ def digests(directory: RunDir) -> dict[str, str]:
 
 
 def test_a_run_in_a_cluster_has_the_same_digests(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
-    recipe = make_recipe(tmp_path, iterations=1, score={"noise_sample": 1})
+    recipe = make_recipe(tmp_path, iterations=1, score={"noise_sample": 0})
     recipe |= {"evaluate": {}, "runtime": recipe["runtime"] | {"threads": 1}}
     spread = recipe | {
         "run": str(tmp_path / "spread"),
-        "cluster": {"replicas": {"sample": 2, "score_policy": 1, "score_reference": 1}, "resources": {"cpus": 0.1}},
+        "cluster": {"replicas": 1, "resources": {"cpus": 0.1}},
     }
     here = digests(run(config_of(recipe), progress=Silent()))
     capfd.readouterr()

@@ -3,14 +3,15 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from crossward.engines.protocols import Advance
+from crossward.core.records import ResponseLogprob
+from crossward.engines.protocols import Advance, Judged, Work, no_progress
 from crossward.engines.workers import Piece, Step
 
 ROOT = Path(__file__).parent.parent.parent
@@ -71,9 +72,42 @@ def ray_session() -> Iterator[None]:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), str(ROOT)]))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")
         try:
             yield
         finally:
             import ray
 
             ray.shutdown()
+
+
+class LengthScorer:
+    """A scorer that gives every response its length; the process is killed at the first instruction "kill", once."""
+
+    def __init__(self, mark: Path) -> None:
+        self.work = Work()
+        self.mark = mark
+
+    def score(
+        self, groups: Sequence[Judged], *, per_token: bool = False, advance: Advance = no_progress
+    ) -> list[tuple[ResponseLogprob | None, ...]]:
+        for group in groups:
+            match group.instruction:
+                case "kill" if not self.mark.exists():
+                    self.mark.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "bad":
+                    raise ValueError("response 0 to a group holds token id 9, but the model knows ids below 8")
+            self.work.unique_tokens += len(group.responses)
+        return [
+            tuple(
+                ResponseLogprob(
+                    logprob=-float(len(response.text)), n_tokens=1, token_logprobs=(0.5,) if per_token else None
+                )
+                for response in group.responses
+            )
+            for group in groups
+        ]
+
+    def close(self) -> None:
+        """Nothing is open."""

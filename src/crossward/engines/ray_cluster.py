@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from crossward.core.replicas import told_nodes
 from crossward.engines.ray_replica import Look, look_around
 
 INSTALL = "Ray is not installed: pip install 'crossward[ray]'"
@@ -53,12 +54,12 @@ def connect(cluster: Cluster, say: Callable[[str], None]) -> str:
     Raises ValueError where it cannot be reached in time, or a node of it cannot do the driver's work.
     """
     require_ray()
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 
     if not ray.is_initialized():
         with _quietly():
             if cluster.address is None:
-                ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
+                _start(cluster.start_timeout_s)
             else:
                 _join(cluster.address, cluster.start_timeout_s, say)
         if cluster.address is not None:
@@ -84,7 +85,7 @@ def when_there(plan: Callable[[Sequence[Mapping[str, float]]], Found], cluster: 
 
 def nodes() -> list[Mapping[str, float]]:
     """What the nodes have that are alive: CPU, GPU, memory in bytes, and resources of their own."""
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 
     return [
         {name: amount for name, amount in node["Resources"].items() if not name.startswith(("node:", "object_store"))}
@@ -93,11 +94,19 @@ def nodes() -> list[Mapping[str, float]]:
     ]
 
 
+def told_free() -> str:
+    """What nobody holds of what the cluster has, in words."""
+    import ray  # pyright: ignore[reportMissingImports]
+
+    free = {name: amount for name, amount in ray.available_resources().items() if name in ("CPU", "GPU")}
+    return f"the cluster is {told_nodes(nodes())}, free are {told_nodes([free]).removeprefix('1 node with ')}"
+
+
 @contextmanager
 def beside_driver(kind: type, *arguments: Any) -> Iterator[Any]:
     """An actor of this class on the driver's own node, which is there as long as the block."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    import ray  # pyright: ignore[reportMissingImports]
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # pyright: ignore[reportMissingImports]
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     remote: Any = ray.remote(kind)
@@ -112,8 +121,8 @@ def beside_driver(kind: type, *arguments: Any) -> Iterator[Any]:
 
 def end(actor: Any) -> None:
     """End an actor; one that is gone already, or whose cluster is, is no error."""
-    import ray
-    from ray.exceptions import RayError
+    import ray  # pyright: ignore[reportMissingImports]
+    from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
     with suppress(RayError, RuntimeError, ValueError):
         ray.kill(actor)
@@ -121,7 +130,7 @@ def end(actor: Any) -> None:
 
 def where_logs_are() -> str:
     """Where Ray's own logs are, in words."""
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 
     with suppress(Exception):
         return f"Ray's logs are in {ray._private.worker._global_node.get_logs_dir_path()}"  # pyright: ignore
@@ -137,8 +146,9 @@ def _quietly() -> Iterator[None]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # its workers step back for others: here they are the work
     if not os.environ.get("CROSSWARD_TRACEBACK"):
-        import ray._private.worker as worker
+        import ray._private.worker as worker  # pyright: ignore[reportMissingImports]
 
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         worker._worker_logs_enabled = False
@@ -157,8 +167,26 @@ def _quietly() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
+def _start(timeout_s: float) -> None:
+    """Start a cluster on this machine. Ray gives its processes 30 s, which are too few where a machine is busy."""
+    import ray  # pyright: ignore[reportMissingImports]
+
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
+            return
+        except Exception as error:  # Ray raises plain ones
+            ray.shutdown()
+            if time.monotonic() >= deadline:
+                raise ValueError(
+                    f"Ray does not start on this machine within {timeout_s:.0f} s ({_first_line(error)}): is it too "
+                    "busy, or its memory too small? Ray's logs are in /tmp/ray/session_latest/logs"
+                ) from error
+
+
 def _join(address: str, timeout_s: float, say: Callable[[str], None]) -> None:
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 
     if address.startswith("ray://"):
         raise ValueError(
@@ -207,9 +235,9 @@ def _noted() -> str:
 
 def _require_alike(cluster: Cluster) -> None:
     """Every node that can work has the driver's versions and sees its files. Raises ValueError that names one."""
-    import ray
-    from ray.exceptions import RayError
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    import ray  # pyright: ignore[reportMissingImports]
+    from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # pyright: ignore[reportMissingImports]
 
     from crossward import __version__
 

@@ -74,9 +74,9 @@ class Record:
         self._begun[step, piece] -= 1
         self._events += 1
 
-    def events(self) -> int:
-        """A number that grows with everything that happens."""
-        return self._events
+    def idle(self) -> int | None:
+        """None where something is at work; else a number that grows with everything that happens."""
+        return None if self._opening or self._begun.total() else self._events
 
 
 class Replica:
@@ -175,7 +175,7 @@ def look_around(folder: str, shared: str, expected: str) -> Look:
     import platform
     import time
 
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 
     from crossward import __version__
 
@@ -229,13 +229,13 @@ def failure_of(error: Exception, *, step: str, piece: str, node: str) -> Failure
 
 def _here() -> tuple[str, str]:
     """The node's address and who this process is: the same for a replica that was started again."""
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 
     context = ray.get_runtime_context()
     return ray.util.get_node_ip_address(), context.get_actor_id() or ""
 
 
 def _asked(reference: Any) -> Any:
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 
     return ray.get(reference)

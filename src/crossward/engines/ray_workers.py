@@ -5,11 +5,13 @@ while the policy scores the next. Only the driver sees results: it alone writes.
 done again by another replica. Ray keeps its own logs in its session folder and says nothing on the terminal.
 """
 
+import gc
 import logging
 import os
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,6 +88,29 @@ class RayWorkers:
         node = ray_cluster.connect(self._cluster, self._say)
         return Surroundings(folder=os.getcwd(), variables=self._variables, node=node, restarts=self._cluster.restarts)
 
+    @contextmanager
+    def watching(self, record: Any) -> Iterator[None]:
+        """Tell, within the block, when nothing could begin for a long time: others hold what the cluster has."""
+        import ray  # pyright: ignore[reportMissingImports]
+
+        over, pause_s = threading.Event(), self._cluster.start_timeout_s
+
+        def watch() -> None:
+            before = None
+            while not over.wait(pause_s):
+                with suppress(Exception):  # the cluster may end beside this
+                    idle = ray.get(record.idle.remote(), timeout=pause_s)
+                    if idle is not None and idle == before:
+                        self._say(f"no replica has begun anything for {pause_s:.0f} s: {ray_cluster.told_free()}")
+                    before = idle
+
+        watcher = threading.Thread(target=watch, name="crossward-cluster", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+
     def pools(self, steps: Sequence[Step], *, most: int) -> list[Pool]:
         """What each step gets of the cluster as it is now; waits for nodes that are to come."""
 
@@ -127,17 +152,17 @@ class RayCrew:
         around = self._workers.around()
         pools = self._workers.pools(self._steps, most=len(pieces))
         waiting = dict(enumerate(pieces))
-        with ray_cluster.beside_driver(Record) as record:
-            rows = iter(_pipeline(self._steps, pools, pieces, around, record).iter_rows())
-            try:
-                for row in _told(rows):
-                    if row["failure"]:
-                        raise _error(pickle.loads(row["failure"]))
-                    piece = waiting.pop(row["place"])  # KeyError: one piece came twice
-                    advance_of(piece)(piece.n * len(self._steps))
-                    yield piece, pickle.loads(row["value"])
-            finally:
-                del rows  # a stream that is left ends its replicas
+        with (
+            ray_cluster.beside_driver(Record) as record,
+            self._workers.watching(record),
+            closing(_rows(_pipeline(self._steps, pools, pieces, around, record))) as rows,
+        ):
+            for row in rows:
+                if row["failure"]:
+                    raise _error(pickle.loads(row["failure"]))
+                piece = waiting.pop(row["place"])  # KeyError: one piece came twice
+                advance_of(piece)(piece.n * len(self._steps))
+                yield piece, pickle.loads(row["value"])
         assert not waiting, f"{len(waiting)} pieces never came, the first of them {waiting[min(waiting)]}"
 
 
@@ -158,8 +183,8 @@ class RayScorer:
         self, groups: Sequence[Judged], *, per_token: bool = False, advance: Advance = no_progress
     ) -> list[tuple[ResponseLogprob | None, ...]]:
         """As the scorer of the step does."""
-        import ray
-        from ray.exceptions import RayError
+        import ray  # pyright: ignore[reportMissingImports]
+        from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
         try:
             found = ray.get(self._opened().score.remote(groups, per_token))
@@ -185,7 +210,7 @@ class RayScorer:
 
     def _opened(self) -> Any:
         if self._actor is None:
-            import ray
+            import ray  # pyright: ignore[reportMissingImports]
 
             around = self._workers.around()
             pool = self._workers.pools(self._steps, most=1)[self._place]
@@ -199,15 +224,15 @@ def _pipeline(
     steps: Sequence[Step], pools: Sequence[Pool], pieces: Sequence[Piece], around: Surroundings, record: Any
 ) -> Any:
     """A Ray Data set of the pieces, a block each, with a pool of replicas for every step; nothing is begun yet."""
-    import ray.data
-    from ray.data import ActorPoolStrategy
+    import ray.data  # pyright: ignore[reportMissingImports]
+    from ray.data import ActorPoolStrategy  # pyright: ignore[reportMissingImports]
 
     rows = [
         {"place": place, "piece": pickle.dumps(piece), "value": pickle.dumps(None), "failure": b""}
         for place, piece in enumerate(pieces)
     ]
     with _settled():
-        stream = ray.data.from_items(rows, override_num_blocks=len(rows))
+        stream: Any = ray.data.from_items(rows, override_num_blocks=len(rows))
         for step, pool in zip(steps, pools, strict=True):
             assert pool.replicas is not None
             stream = stream.map(
@@ -227,7 +252,7 @@ def _pipeline(
 @contextmanager
 def _settled() -> Iterator[None]:
     """Ray Data as a pipeline of ours needs it; for data sets made elsewhere all stays as it was."""
-    from ray.data import DataContext
+    from ray.data import DataContext  # pyright: ignore[reportMissingImports]
 
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     before = DataContext.get_current()
@@ -243,14 +268,20 @@ def _settled() -> Iterator[None]:
         DataContext._set_current(before)
 
 
-def _told(rows: Iterator[Any]) -> Iterator[Any]:
-    """The rows; what Ray itself raises in the place of one as a sentence with where more is said."""
-    from ray.exceptions import RayError
+def _rows(stream: Any) -> Generator[Any, None, None]:
+    """The rows as they come; closed, it ends the replicas, so that the next ones find room.
+
+    What Ray itself raises in the place of a row is a sentence with where more is said.
+    """
+    from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
     try:
-        yield from rows
+        yield from stream.iter_rows()
     except RayError as error:
         raise RuntimeError(f"the cluster failed: {_first_line(error)}; {ray_cluster.where_logs_are()}") from error
+    finally:
+        del stream
+        gc.collect()  # replicas end with the last of their handles, some of which hang in cycles
 
 
 def _options(pool: Pool) -> dict[str, Any]:
@@ -268,7 +299,7 @@ def _not_asked(engine: Any, piece: Piece, value: Any, advance: Advance) -> None:
 
 
 def _pickled(step: Step) -> bytes:
-    from ray import cloudpickle
+    from ray import cloudpickle  # pyright: ignore[reportMissingImports]
 
     with suppress(TypeError, AttributeError, pickle.PicklingError):
         return cloudpickle.dumps(step)

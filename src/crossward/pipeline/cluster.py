@@ -1,5 +1,6 @@
 """From a recipe's `cluster` section to workers in a Ray cluster: the replicas of each step, and what each takes."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from crossward.engines.workers import IN_PROCESS, Workers
 from crossward.pipeline.progress import Progress
 from crossward.sections import ClusterReplicas
 from crossward.store.run_dir import RunDir
+
+# What replicas take over from the environment of the command; a token is each node's own.
+_VARIABLES = ("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "CROSSWARD_TRACEBACK")
 
 
 def recipe_workers(config: Config, engines: Mapping[str, str], progress: Progress) -> Workers:
@@ -23,7 +27,8 @@ def recipe_workers(config: Config, engines: Mapping[str, str], progress: Progres
         restarts=section.restarts,
         start_timeout_s=section.start_timeout_s,
     )
-    return RayWorkers(cluster, replicas=_replicas(config, engines), say=progress.say)
+    variables = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+    return RayWorkers(cluster, replicas=_replicas(config, engines), variables=variables, say=progress.say)
 
 
 def require_cluster(config: Config) -> str:
