@@ -17,6 +17,7 @@ from crossward.store.files import is_temporary, sync_file, write_bytes
 from crossward.store.json_lines import loose_json
 from crossward.store.parquet_files import count_rows
 from crossward.store.run_dir import StageDir
+from crossward.store.stage_counts import wrong_count
 
 _ABSENT = "absent"
 
@@ -272,20 +273,30 @@ def _wrong_in(stage_dir: StageDir, made: StageManifest) -> str | None:
 
     Every stage but training counts by language.
     """
-    if not isinstance(made.seconds, int | float) or isinstance(made.seconds, bool):
+    if not isinstance(made.seconds, int | float) or isinstance(made.seconds, bool) or not 0 <= made.seconds < 1e12:
         return "its seconds are no number"
-    if not _is_table(made.shards) or not all({"rows", "sha256"} <= shard.keys() for shard in made.shards.values()):
+    if not _is_table(made.shards) or not all(_is_shard(shard) for shard in made.shards.values()):
         return "its shards are no files with rows and sha256"
+    if not all(isinstance(digest, str) for digest in made.inputs.values()):
+        return "its inputs are no hashes"
     if not isinstance(made.counts, dict):
         return "its counts are no object"
     if stage_dir.name == "train":
-        return None if isinstance(made.counts.get("training", {}), dict) else "its training is no object"
-    return None if _is_table(made.counts.get("languages")) else "it counts nothing by language"
+        if not isinstance(made.counts.get("training", {}), dict):
+            return "its training is no object"
+    elif not _is_table(made.counts.get("languages")):
+        return "it counts nothing by language"
+    return wrong_count(stage_dir.name, made.counts)
 
 
 def _checksum(content: Mapping[str, Any]) -> str:
     """Of all but the seconds, which no two runs share. A bit that flips on the disk would else be read as a number."""
     return content_hash({key: value for key, value in content.items() if key != "seconds"})
+
+
+def _is_shard(shard: Mapping[str, Any]) -> bool:
+    rows = shard.get("rows", False)
+    return isinstance(shard.get("sha256"), str) and (rows is None or (type(rows) is int and rows >= 0))
 
 
 def _is_table(value: Any) -> bool:
