@@ -1,5 +1,6 @@
 """The train stage: DPO + NLL on the pairs of all languages over an explicit reference."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict
@@ -65,14 +66,16 @@ def train(
         elif (kept := read_result(stage.trained)) is not None:
             result = kept
         else:
-            progress.say(f"{stage.title}: the checkpoint is there, what the trainer counted is lost: its last step is told")
+            progress.say(
+                f"{stage.title}: the checkpoint is there, what the trainer counted is lost: its last step is told"
+            )
             result = manifest.last_metrics(stage)
         return [path for path in stage.checkpoint.rglob("*") if path.is_file()], {"training": result}
 
     mixed = {} if replay is None else {"replay_share": replay.share}
     origin = {} if replay is None else {"replay": replay.sha256}
     done = run_stage(stage, {**inputs, **origin}, asdict(training) | mixed, work, progress=progress)
-    stage.trained.unlink(missing_ok=True)
+    shutil.rmtree(stage.training_state, ignore_errors=True)  # a kill may have come between checkpoint and removal
     return done
 
 
