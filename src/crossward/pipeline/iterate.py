@@ -56,7 +56,7 @@ def run(
         needed = require(engines, directory, progress)
         reference, policies = needed.reference, [needed.policy]
         prompts, held_out, judging = needed.prompts, needed.held_out, needed.judging
-        provenance.claim(directory, config, again)
+        provenance.claim(directory, config, again, say=progress.say)
         progress.plan([stage.title for stage, _ in stages_of(config, directory)])
 
         answer(directory.reference, reference, held_out, engines, progress)

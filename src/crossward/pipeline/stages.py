@@ -109,7 +109,7 @@ def score(
                     title=stage.title,
                 )
                 counts = {language: counts[language] | {"noise": floors[language]} for language in counts}
-        return [piece.target for piece in shards], {"languages": counts}
+        return [*(piece.target for piece in shards), *stage.tokens_files()], {"languages": counts}
 
     # A view without a steering line is not made anew when the line changes.
     made = {"view": view} | ({"steering": asdict(steering)} if view == "crosslingual" else {})

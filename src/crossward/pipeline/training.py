@@ -75,7 +75,7 @@ def train(
     mixed = {} if replay is None else {"replay_share": replay.share}
     origin = {} if replay is None else {"replay": replay.sha256}
     done = run_stage(stage, {**inputs, **origin}, asdict(training) | mixed, work, progress=progress)
-    stage.trained.unlink(missing_ok=True)
+    shutil.rmtree(stage.training_state, ignore_errors=True)  # a kill may have come between checkpoint and removal
     return done
 
 
