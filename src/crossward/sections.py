@@ -23,14 +23,17 @@ class Section(BaseModel):
 
 
 class Models(Section):
-    """The English-aligned policy and the reference that it was aligned from: folders or hub names."""
+    """The English-aligned policy and the reference that it was aligned from: folders or hub names.
+
+    `trust_remote_code` names the models of the recipe that may run code of their own; true is policy and reference.
+    """
 
     policy: str
     reference: str
     dtype: Dtype = "bfloat16"
     policy_revision: str | None = None
     reference_revision: str | None = None
-    trust_remote_code: bool = False
+    trust_remote_code: bool | tuple[str, ...] = False
 
 
 class Prompts(Section):
