@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from crossward.core.addresses import require_no_address
 from crossward.store.json_lines import decode, parse_json, read_file, read_json_lines
 
 LocatedRow = tuple[str, dict[str, Any]]
@@ -38,6 +39,7 @@ class Source:
 
 def located_rows(source: Source) -> list[LocatedRow]:
     """Every row with where it stands. Raises ValueError for a source that is missing, empty or broken."""
+    require_no_address(source.path, "rows", "a file, a folder or a dataset's name on the hub, and fetch it first")
     path = Path(source.path).expanduser()
     suffix = path.suffix.lower()
     if path.is_dir():
