@@ -13,7 +13,7 @@ ROOMS = {
     "core": set(),
     "engines": {"core"},
     "store": {"core"},
-    "yaml_keys": set(),
+    "yaml_keys": {"core"},
     "config": {"core", "sections", "reward_sections", "yaml_keys"},
     "reward_sections": {"core", "sections"},
     "sections": {"core"},

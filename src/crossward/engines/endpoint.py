@@ -23,6 +23,8 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 from crossward.core.addresses import is_exposed, require_address, require_variable
+from crossward.core.plain_text import visible_line
+from crossward.engines.connections import Connections, TooLong, read_json
 
 INSTALL = "the endpoint engine needs httpx: pip install 'crossward[openai]'"
 LONGEST_PAUSE_S = 60.0
@@ -103,11 +105,11 @@ class ChatEndpoint:
         if self._key and is_exposed(self.url):
             say(f"{self.url}: the key goes over the network UNENCRYPTED; use https where the server has it")
 
-    def client(self) -> "_Connections":
+    def client(self) -> Connections:
         """New connections, to be used as an async context."""
         self._turn = asyncio.Semaphore(self.endpoint.concurrency)  # of the running loop
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        return _Connections(self._httpx, self.endpoint, headers)
+        return Connections(self._httpx, headers, slots=self.endpoint.concurrency, timeout_s=self.endpoint.timeout_s)
 
     async def until(self, ask: Callable[[], Awaitable[Answer]], *, name: str, kept: str = "") -> Answer:
         """The first answer of `ask` that does not raise Again, each try in a slot of its own.
@@ -161,7 +163,7 @@ class ChatEndpoint:
         self._gave_up_in_a_row += 1
         return problem.server == "away" or self._gave_up_in_a_row >= GONE_AFTER
 
-    async def post(self, client: "_Connections", body: Mapping[str, Any], *, name: str) -> Any:
+    async def post(self, client: Connections, body: Mapping[str, Any], *, name: str) -> Any:
         """One request, and what its answer holds as JSON.
 
         Raises Again where another try may help, Refused where this one request is refused, ValueError where all are.
@@ -170,6 +172,8 @@ class ChatEndpoint:
         try:
             async with asyncio.timeout(timeout):
                 reply = await client.post(self.url, json=body)
+        except TooLong as error:
+            raise Again(str(error)) from None
         except (TimeoutError, self._httpx.TimeoutException):
             raise Again(f"no answer within {timeout:g} s") from None
         except self._httpx.HTTPError as error:
@@ -179,8 +183,8 @@ class ChatEndpoint:
                     f"({self.excerpt(str(error))}); name your own authority's certificate file in SSL_CERT_FILE"
                 ) from None
             away = "away" if isinstance(error, self._httpx.ConnectError) else None
-            raise Again(self.clean(f"{type(error).__name__}: {error}"), server=away) from None
-        status = int(reply.status_code)
+            raise Again(self.excerpt(f"{type(error).__name__}: {error}"), server=away) from None
+        status = reply.status
         if status in _PASSING or status >= 500:
             wait_s = wait_asked(reply.headers)
             raise Again(f"HTTP {status}: {self.excerpt(reply.text)}", wait_s=wait_s, busy=status in (429, 503))
@@ -197,14 +201,14 @@ class ChatEndpoint:
         if (wait := window_wait(reply.headers)) is not None:
             self._closed_until = max(self._closed_until, monotonic() + min(wait, LONGEST_WAIT_ASKED_S))
         try:
-            return reply.json()
-        except (ValueError, RecursionError):
-            kind = reply.headers.get("content-type", "no content type")
+            return read_json(reply.content)
+        except ValueError:
+            kind = self.excerpt(reply.headers.get("content-type", "no content type"))
             raise Again(f"its answer is not JSON ({kind}): {self.excerpt(reply.text)}") from None
 
     def excerpt(self, text: str) -> str:
         """The first words of what a server says, without the key."""
-        return self.clean(" ".join(text.split()))[:200] or "an empty answer"
+        return visible_line(self.clean(" ".join(text.split()))[:200]) or "an empty answer"
 
     def clean(self, text: str) -> str:
         """Some servers repeat the key that they refuse, one or the other encoded."""
@@ -231,40 +235,6 @@ class ChatEndpoint:
             f"asking again in {pause:.0f} s{more}"
         )
         self._told_at, self._untold = monotonic(), 0
-
-
-class _Connections:
-    """A client a slot, each with one connection: httpx looks through its whole pool at every request, which with 64
-    connections takes longer than the request.
-    """
-
-    def __init__(self, httpx: Any, endpoint: Endpoint, headers: Mapping[str, str]) -> None:
-        certificates = httpx.create_ssl_context()
-        self._clients = [
-            httpx.AsyncClient(
-                headers=headers,
-                limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
-                timeout=endpoint.timeout_s,
-                verify=certificates,
-            )
-            for _ in range(endpoint.concurrency)
-        ]
-        self._free = list(self._clients)
-
-    async def __aenter__(self) -> "_Connections":
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        for client in self._clients:
-            await client.aclose()
-
-    async def post(self, url: str, *, json: Mapping[str, Any]) -> Any:
-        """One request on a connection that is free: as many are asked for at once as there are slots."""
-        client = self._free.pop()
-        try:
-            return await client.post(url, json=json)
-        finally:
-            self._free.append(client)
 
 
 def require_httpx() -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from crossward.core.instructions import Steering, judged_under
 from crossward.core.records import Prompt
 from crossward.engines.endpoint import Endpoint, require_endpoint
 from crossward.engines.models import base_spec, fingerprint_size, max_positions, model_fingerprint, read_config, settle
+from crossward.engines.prompt_lengths import longest_prompt
 from crossward.engines.protocols import (
     LanguageIdentifier,
     ModelSpec,
@@ -19,10 +21,11 @@ from crossward.engines.protocols import (
     VllmOptions,
 )
 from crossward.engines.tokens import ChatTokens, compare_tokens, load_tokens
+from crossward.engines.workers import IN_PROCESS, Workers
 from crossward.pipeline.choose import endpoint_sampler, local_sampler, local_scorer, require_engine, resolved
+from crossward.pipeline.cluster import recipe_workers
 from crossward.pipeline.given import NOTHING_GIVEN, Given
 from crossward.pipeline.progress import SILENT, Progress, in_megabytes
-from crossward.pipeline.streams import counted
 from crossward.pipeline.unpack import vllm_options
 
 Prompts = Mapping[str, Sequence[Prompt]]
@@ -39,11 +42,10 @@ class Model:
 
 @dataclass(slots=True)
 class Known:
-    """What was read of checkpoints: tokenizers and lengths of prompts by fingerprint, that by path and revision."""
+    """What was read of checkpoints: tokenizers by fingerprint, that by path and revision."""
 
     tokens: dict[str, ChatTokens] = field(default_factory=dict)
     fingerprints: dict[tuple[str, str | None], str] = field(default_factory=dict)
-    lengths: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -59,6 +61,19 @@ class Engines:
 
     def __post_init__(self) -> None:
         settle(threads=self.config.runtime.threads)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process it reads for itself, and tells nobody."""
+        return Engines, (self.config, self.given)
+
+    def workers(self, *, here: bool = False) -> Workers:
+        """Who does the shards of a stage; `here`: it must be this process."""
+        if here or self.config.cluster is None:
+            return IN_PROCESS
+        scoring, own = self.config.score.engine, self.sample_engine("evaluate")["engine"]
+        translating = own if self.config.translator.engine == "policy" else self.config.translator.engine
+        engines = {"sampler": own, "policy": scoring, "reference": scoring, "translator": translating, "judge": "vllm"}
+        return recipe_workers(self.config, engines, self.progress)
 
     def model(self, path: str, revision: str | None, *, fingerprint: str | None = None) -> Model:
         """A model of the recipe; hashes its files where `fingerprint` is not known already."""
@@ -129,19 +144,22 @@ class Engines:
         positions = max_positions(read_config(base_spec(policy.spec)))
         reward = self.config.reward
         steering = Steering(**reward.steering.model_dump())
-        sampled = [p.instruction for group in prompts.values() for p in group]
-        judged = [
-            judged_under(p, view, steering) for group in prompts.values() for p in group for view in reward.scored_views
-        ]
-        asked = [p.instruction for group in held_out.values() for p in group]
         said = ""
-        for key, texts, new in (
-            ("sample", [*sampled, *judged], self.config.sample.max_new_tokens),
-            ("evaluate", asked, self.config.evaluate.max_new_tokens),
+        for key, groups, views, new in (
+            ("sample", prompts, reward.scored_views, self.config.sample.max_new_tokens),
+            ("evaluate", held_out, (), self.config.evaluate.max_new_tokens),
         ):
-            with self.progress.task(f"longest prompt of {key}: prompts", len(texts)) as advance:
-                longest = max((self._length(policy, text) for text in counted(texts, advance)), default=0)
-            if texts and positions is not None and longest + new > positions:
+            n_texts = (1 + len(views)) * sum(map(len, groups.values()))
+            longest = 0
+            with self.progress.task(f"longest prompt of {key}: prompts", n_texts) as advance:
+                for group in groups.values():
+                    texts = (
+                        text
+                        for prompt in group
+                        for text in (prompt.instruction, *(judged_under(prompt, view, steering) for view in views))
+                    )
+                    longest = longest_prompt(self.tokens(policy), texts, longest=longest, advance=advance)
+            if n_texts and positions is not None and longest + new > positions:
                 raise ValueError(
                     f"the longest prompt of {key}, as sampled or judged, has {longest} tokens and {key}.max_new_tokens "
                     f"is {new}, but the model has {positions} positions: lower {key}.max_new_tokens or leave the "
@@ -149,12 +167,6 @@ class Engines:
                 )
             said = said or f"longest prompt {longest} tokens, {new} new ones, {positions} positions"
         return said
-
-    def _length(self, model: Model, text: str) -> int:
-        key, found = (model.fingerprint, text), self.known.lengths
-        if key not in found:
-            found[key] = len(self.tokens(model).prompt_ids(text))
-        return found[key]
 
     def sample_engine(self, stage: Literal["sample", "evaluate"]) -> dict[str, str]:
         """What draws a stage's responses, as its manifest records it: another engine draws other texts."""
@@ -178,13 +190,13 @@ class Engines:
         endpoint = Endpoint(**section.openai.model_dump())
         return f"openai: {endpoint.model} at {require_endpoint(endpoint)}"
 
-    def sampler(
-        self, model: Model, stage: Literal["sample", "evaluate"], *, answers: Path | None = None, progress: Progress
-    ) -> Sampler:
+    def sampler(self, model: Model, stage: Literal["sample", "evaluate"], *, answers: Path | None = None) -> Sampler:
         """The sampler of a stage; `answers`: where a server's are kept until the stage has them."""
         server = self.config.sample.openai
         if server is not None and stage == "sample":
-            return endpoint_sampler(Endpoint(**server.model_dump()), model.spec, answers=answers, progress=progress)
+            return endpoint_sampler(
+                Endpoint(**server.model_dump()), model.spec, answers=answers, progress=self.progress
+            )
         engine, rows = self.sample_engine(stage)["engine"], self.config.runtime.sample_rows
         if engine == "given":
             return self.given.require_sampler()()
@@ -207,7 +219,7 @@ class Engines:
             return None
         ours, base = (replace(model, spec=replace(model.spec, dtype="float32")) for model in (policy, reference))
         opened = self.scorer if self.config.compatibility == "published" else self.training_reference
-        return lambda: opened(ours), lambda: opened(base)
+        return partial(opened, ours), partial(opened, base)
 
     def training_reference(self, model: Model) -> Scorer:
         """The reference of training is always scored correctly: no quirk of the published scorer is in its trainer."""
@@ -216,9 +228,15 @@ class Engines:
         return HfScorer(model.spec, self.tokens(model), batch_tokens=self.config.runtime.score_tokens)
 
     def trainer(self, model: Model) -> Trainer:
+        """What trains a checkpoint: this process, or those that the recipe's command starts."""
+        from crossward.engines.launched_trainer import LaunchedTrainer
         from crossward.engines.trl_trainer import TrlTrainer
 
-        return TrlTrainer(model.spec, self.tokens(model))
+        match self.config.train.launch:
+            case None:
+                return TrlTrainer(model.spec, self.tokens(model))
+            case launch:
+                return LaunchedTrainer(model.spec, self.tokens(model), launch)
 
     def identified_by(self, languages: Sequence[str]) -> dict[str, Any]:
         """What `identifier` depends on, for the manifests of stages that use it."""

@@ -14,6 +14,7 @@ from crossward.pipeline.assemble import Engines, Model, Prompts
 from crossward.pipeline.choose import require_engine
 from crossward.pipeline.concerns_before import concerns_before
 from crossward.pipeline.judge_stage import Judging
+from crossward.pipeline.launch import require_launch
 from crossward.pipeline.progress import Silent
 from crossward.pipeline.prompts import counted_prompts, evaluation_prompts, training_prompts
 from crossward.pipeline.ranking import require_ranking
@@ -72,6 +73,8 @@ def look(config: Config, *, planned: frozenset[str] = frozenset()) -> Looked:
         _models(config, prompts, held_out, findings)
         _engines(config, findings)
     _pairing(config, findings)
+    if config.train.launch is not None:
+        _attempt(findings, "launch", lambda: require_launch(config))
     _judge(config, held_out, findings)
     _run_folder(config, findings)
     _concerns(config, held_out, findings)

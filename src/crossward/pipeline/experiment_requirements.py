@@ -25,11 +25,12 @@ _NO_MATTER = (
     *("run", "seed", "iterations", "shard_size", "score.noise_sample"),
     *(f"{section}.{key}" for section in ("sample", "evaluate") for key in _DRAWING),
     *(f"tracking.{key}" for key in ("project", "name", "folder", "mode")),
+    *(f"cluster.{key}" for key in ("address", "replicas", "resources", "restarts", "start_timeout_s")),
     *("reward.reference", "reward.policy", "reward.agreement", "reward.surprisal"),
     *(f"pair.{key}" for key in ("length_unit", "alpha_search", "choice", "upper_bound", "min_margin", "min_responses")),
     *(f"pair.{key}" for key in ("min_characters", "max_characters", "language_confidence")),
     *(f"train.{key}" for key in ("beta", "nll_weight", "nll_normalisation", "learning_rate", "epochs", "max_steps")),
-    *(f"train.{key}" for key in ("batch_size", "micro_batch_size", "warmup_ratio", "scheduler", "weight_decay")),
+    *(f"train.{key}" for key in ("warmup_ratio", "scheduler", "weight_decay")),
     *(f"train.{key}" for key in ("max_grad_norm", "gradient_checkpointing", "save_dtype", "lora", "replay.share")),
 )
 _ENDINGS = (".jsonl", ".json", ".csv", ".parquet")  # of files: a name on the hub may have a dot too

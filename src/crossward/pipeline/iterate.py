@@ -6,7 +6,8 @@ baseline's. Each stage resumes by itself, so running the same recipe again conti
 Implicit Cross-Lingual Rewarding (arXiv 2503.04647), section 3.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from crossward.config import Config
@@ -78,7 +79,7 @@ def make_pairs(
     t: int,
     policies: Sequence[Model],
     reference: Model,
-    prompts: dict[str, list[Prompt]],
+    prompts: Mapping[str, Sequence[Prompt]],
     engines: Engines,
     progress: Progress,
 ) -> StageManifest:
@@ -92,11 +93,12 @@ def make_pairs(
     sampled = stages.sample(
         here.stage("sample"),
         prompts,
-        open_sampler=lambda: engines.sampler(policy, "sample", answers=here.stage("sample").answers, progress=progress),
+        open_sampler=partial(engines.sampler, policy, "sample", answers=here.stage("sample").answers),
         sampling=sampling_of(config.sample, derive_seed(config.seed, "sample", t)),
         shard_size=config.shard_size,
         settings=engines.sample_engine("sample"),
         inputs={"policy": policy.fingerprint, **prompt_hashes(prompts)},
+        workers=engines.workers(here=config.sample.engine in ("openai", "given")),
         progress=progress,
     )
     if config.method == "lidr":
@@ -132,11 +134,12 @@ def train(
     trained = training.train(
         here.stage("train"),
         here.stage("pair"),
-        open_reference=lambda: engines.training_reference(anchor),
+        open_reference=partial(engines.training_reference, anchor),
         open_trainer=lambda: engines.trainer(policy),
         training=training_of(config, derive_seed(config.seed, "train", t)),
         replay=replay,
         inputs={"pair": paired.digest, "policy": policy.fingerprint, "reference": anchor.fingerprint},
+        workers=engines.workers(),
         progress=progress,
     )
     return checkpoint(engines, here.stage("train").checkpoint, trained.digest)
@@ -156,12 +159,13 @@ def answer(
     stages.evaluate(
         here.stage("evaluate"),
         held_out,
-        open_sampler=lambda: engines.sampler(policy, "evaluate", progress=progress),
+        open_sampler=partial(engines.sampler, policy, "evaluate"),
         open_identifier=lambda: engines.identifier(languages),
         sampling=sampling_of(config.evaluate, derive_seed(config.seed, "evaluate")),
         shard_size=config.shard_size,
         settings={**engines.sample_engine("evaluate"), **engines.identified_by(languages)},
         inputs={"policy": policy.fingerprint, **prompt_hashes(held_out)},
         references=read_references(config.evaluate.reference_answers, held_out),
+        workers=engines.workers(),
         progress=progress,
     )

@@ -27,7 +27,7 @@ def measure_noise(
     *,
     policy: Scorer,
     reference: Scorer,
-    open_exact: tuple[OpenScorer, OpenScorer] | None,
+    open_exact: Sequence[OpenScorer] | None,
     keep: Keep | None = None,
     progress: Progress,
     title: str,

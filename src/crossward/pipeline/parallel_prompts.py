@@ -5,6 +5,7 @@ its own. A journal beside the files keeps every translation: the same command ag
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from crossward.engines.protocols import LanguageIdentifier
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.streams import ENDPOINT_WINDOW, SAMPLE_WINDOW
 from crossward.pipeline.translating import Attempts, Translating, TranslationTally, rounds, shown_round
-from crossward.pipeline.translators import TranslatorSettings, opened_translator
+from crossward.pipeline.translators import TranslatorSettings, open_translator
 from crossward.store.json_lines import write_json_lines
 from crossward.store.keyed_lines import KeyedLines
 from crossward.store.sources import Source, load_prompts, read_rows
@@ -81,7 +82,7 @@ def parallel_prompts(
     with KeyedLines(files.journal) as kept:
         if kept.damaged:
             progress.say(f"{files.journal}: {kept.damaged} damaged lines are passed over, their texts are asked again")
-        with opened_translator(settings, kept=kept, progress=progress) as translator:
+        with closing(open_translator(settings, kept=kept, progress=progress)) as translator:
             for language in languages:
                 how = Translating(
                     source="en",

@@ -162,7 +162,7 @@ def _sample(
     """The groups, what drawing them took, whether their lengths are the recipe's own, and seconds of opening."""
     sampling = sampling_of(engines.config.sample, seed=0)
     policy, started = engines.policy(), time.perf_counter()
-    with closing(engines.sampler(policy, "sample", progress=progress)) as sampler:
+    with closing(engines.sampler(policy, "sample")) as sampler:
         opened = time.perf_counter() - started
         sampler.sample(chosen[:1], replace(sampling, max_new_tokens=2))  # what the first call alone takes
         rows = min(work.batch_rows, work.drawing.n * work.shard_prompts)

@@ -5,6 +5,7 @@ Read after iterate.py, which says with which models.
 """
 
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from crossward.core.instructions import Steering
 from crossward.core.records import Response, View
@@ -110,13 +111,14 @@ def translate_responses(
         here.stage("translate-from-english" if from_english else "translate"),
         here.stage("sample"),
         from_english=from_english,
-        open_translator=lambda kept: recipe_translator(engines, policy, kept, progress),
-        open_identifier=lambda: engines.identifier(languages),
+        open_translator=partial(recipe_translator, engines, policy),
+        open_identifier=partial(engines.identifier, languages),
         attempts=section.attempts,
         checks=section.checks,
         window=SAMPLE_WINDOW if section.engine != "openai" else ENDPOINT_WINDOW,
         settings={**translator_manifest(engines), **checked},
         inputs={"sample": sampled.digest, "translator": translator_identity(engines, policy)},
+        workers=engines.workers(here=section.engine == "openai"),
         progress=progress,
     )
 
@@ -146,7 +148,7 @@ def _scored(
         penalty=None
         if reward.surprisal is None
         else SurprisalPenalty(weight=reward.surprisal.weight, threshold=reward.surprisal.threshold),
-        open_scorers=lambda: (engines.scorer(policy), engines.scorer(reference)),
+        open_scorers=(partial(engines.scorer, policy), partial(engines.scorer, reference)),
         open_exact=engines.exact_scorers(policy, reference),
         noise_sample=config.score.noise_sample,
         pieces=None
@@ -158,6 +160,7 @@ def _scored(
             "engine": config.score.engine,
         },
         inputs=inputs,
+        workers=engines.workers(),
         progress=progress,
     )
     return RankedStage(folder=here.stage(folder), manifest=manifest)

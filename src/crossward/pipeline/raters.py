@@ -143,7 +143,7 @@ def _judge(engines: Engines, policy: Model, answers: Path, progress: Progress) -
     if server is not None:
         sampler = endpoint_sampler(server, None, answers=answers, progress=progress)
     elif section.checkpoint is None:
-        sampler = engines.sampler(policy, "evaluate", progress=progress)  # with its weights, whoever serves it
+        sampler = engines.sampler(policy, "evaluate")  # with its weights, whoever serves it
     else:
         assert tokens is not None
         engine, rows = resolved("auto", spec), engines.config.runtime.sample_rows

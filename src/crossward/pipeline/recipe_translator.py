@@ -1,7 +1,6 @@
 """From a recipe to its translator: the policy of the iteration, another model, or a server."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,16 +8,13 @@ from typing import Any
 from crossward.engines.models import model_fingerprint
 from crossward.engines.protocols import KeptRows, ModelSpec, Translator
 from crossward.pipeline.assemble import Engines, Model
-from crossward.pipeline.progress import Progress
-from crossward.pipeline.translators import TranslatorSettings, opened_translator, read_translation_template
+from crossward.pipeline.translators import TranslatorSettings, open_translator, read_translation_template
 from crossward.pipeline.unpack import server_of
 
 
-def recipe_translator(
-    engines: Engines, policy: Model, kept: KeptRows, progress: Progress
-) -> AbstractContextManager[Translator]:
-    """The translator of a recipe, to be opened with `with`; what a server says is in `kept` at once."""
-    return opened_translator(translator_settings(engines, policy.spec), kept=kept, progress=progress)
+def recipe_translator(engines: Engines, policy: Model, kept: KeptRows | None) -> Translator:
+    """The translator of a recipe; what a server says is in `kept` at once."""
+    return open_translator(translator_settings(engines, policy.spec), kept=kept, progress=engines.progress)
 
 
 def translator_settings(engines: Engines, policy: ModelSpec) -> TranslatorSettings:

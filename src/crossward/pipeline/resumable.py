@@ -167,7 +167,7 @@ def score_file(
                         journal.append(map(edges.scored_row, found))
                         for scored in found:
                             tallies[scored.prompt.language].add(scored)
-                progress.say(told_work(*scorers))
+                progress.say(told_work([scorer.work for scorer in scorers]))
             if noise:
                 models.pop_all()  # measure_noise closes them
                 floors = _noise(journal, scorers, (policy, reference), opened, progress)

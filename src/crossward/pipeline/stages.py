@@ -4,31 +4,29 @@ A stage opens its engines only when a shard is missing, and writes stage.json la
 maths is in core, the models are in engines, the files in store, the order in iterate.py.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
-from itertools import chain, islice
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from crossward.core.instructions import PAPERS, Steering
 from crossward.core.pairing import PairingRules
-from crossward.core.records import Prompt, ScoredPrompt, View
+from crossward.core.records import Prompt, SampledPrompt, View
 from crossward.core.surprisal import SurprisalPenalty
-from crossward.engines.protocols import (
-    LanguageIdentifier,
-    Sampler,
-    Sampling,
-    Scorer,
-)
+from crossward.engines.protocols import Advance, LanguageIdentifier, Sampler, Sampling, Work
+from crossward.engines.workers import IN_PROCESS, Crew, Piece, Step, Workers
 from crossward.pipeline.counts import PairTally, sampled_counts, scored_counts
 from crossward.pipeline.measures import reference_hashes, write_stage_measures
-from crossward.pipeline.noise import OpenScorer, Values, measure_noise
+from crossward.pipeline.noise import OpenScorer, measure_noise
 from crossward.pipeline.outputs import write_outputs
 from crossward.pipeline.progress import Portion, Progress
 from crossward.pipeline.run_stage import Inputs, Made, run_stage
-from crossward.pipeline.stage_files import stream_ranked, stream_sampled, stream_scored, stream_translated
-from crossward.pipeline.streams import counted, score_windows, survey, told_work
+from crossward.pipeline.scoring import Judging, score_steps
+from crossward.pipeline.stage_files import stream_ranked, stream_sampled, stream_scored
+from crossward.pipeline.streams import counted, survey, told_work
 from crossward.pipeline.token_terms import Pieces, write_terms
 from crossward.store import tables
 from crossward.store.manifest import StageManifest
@@ -48,12 +46,13 @@ def sample(
     shard_size: int,
     settings: Mapping[str, Any],
     inputs: Inputs,
+    workers: Workers = IN_PROCESS,
     progress: Progress,
 ) -> StageManifest:
     """N responses of the policy to every prompt; one shard per language and `shard_size` prompts."""
 
     def work() -> Made:
-        files = _write_samples(stage, prompts, open_sampler, sampling, shard_size, progress)
+        files = _write_samples(stage, prompts, open_sampler, sampling, shard_size, workers, progress)
         return files, {"languages": {language: sampled_counts(stream_sampled(stage, language)) for language in prompts}}
 
     return run_stage(stage, inputs, asdict(sampling) | {"shard_size": shard_size, **settings}, work, progress=progress)
@@ -67,12 +66,13 @@ def score(
     steering: Steering = PAPERS,
     translated: StageDir | None = None,
     penalty: SurprisalPenalty | None = None,
-    open_scorers: Callable[[], tuple[Scorer, Scorer]],
+    open_scorers: tuple[OpenScorer, OpenScorer],
     open_exact: tuple[OpenScorer, OpenScorer] | None,
     noise_sample: int,
     pieces: Pieces | None = None,
     settings: Mapping[str, Any],
     inputs: Inputs,
+    workers: Workers = IN_PROCESS,
     progress: Progress,
 ) -> StageManifest:
     """log π(y|x) under policy and reference for every sampled response, judged under the view's instruction.
@@ -82,67 +82,37 @@ def score(
     `noise_sample` prompts of each language are scored again, in other batches and, with `open_exact`, in float32;
     with `pieces`, which cuts a response into its tokens' texts, their log-ratios are kept token by token.
     """
-    models = ExitStack()
-    scorers: list[tuple[Scorer, Scorer]] = []
-
-    def opened() -> tuple[Scorer, Scorer]:
-        if not scorers:
-            scorers.append(open_scorers())
-            for scorer in scorers[0]:
-                models.callback(scorer.close)
-        return scorers[0]
+    judging = Judging(sampled=sampled, view=view, steering=steering, translated=translated, penalty=penalty)
 
     def work() -> Made:
-        with models:
-            return score_missing()
-
-    def keep(groups: Sequence[ScoredPrompt], ours: Values, theirs: Values) -> None:
-        if pieces is not None:  # to look at: no part of what later stages are made from
-            write_terms(stage, pieces, groups, ours, theirs)
-
-    def score_missing() -> Made:
-        shards = {stage.shard(language, index): path for language, index, path in sampled.shards()}
-        missing = {path: source for path, source in shards.items() if not path.exists()}
-        if missing:
-            total = sum(tables.count_responses(source) for source in missing.values())
-            with progress.task(f"{stage.title}: log-probabilities", 2 * total) as advance:
-                policy, reference = opened()
-                for path, source in missing.items():
-                    scored = score_windows(
-                        tables.stream_sampled(source),
-                        view,
-                        policy,
-                        reference,
-                        steering=steering,
-                        translations=None if translated is None else stream_translated(translated, sampled, source),
-                        penalty=penalty,
-                        advance=advance,
-                    )
-                    tables.write_scored(path, chain.from_iterable(scored))
-            progress.say(f"{stage.title}: {told_work(policy, reference)}")
-        counts = {
-            language: scored_counts(
-                stream_scored(stage, language),
-                n_sampled=sum(tables.count_responses(path) for code, _, path in sampled.shards() if code == language),
-            )
-            for language in sampled.languages()
-        }
-        if noise_sample:
-            again = {
-                language: list(islice(stream_scored(stage, language), noise_sample)) for language in sampled.languages()
+        shards = [
+            Piece(language=language, index=index, source=path, target=stage.shard(language, index))
+            for language, index, path in sampled.shards()
+        ]
+        with workers.crew(score_steps(judging, open_scorers)) as crew:
+            _write_scores(stage, [piece for piece in shards if not piece.target.exists()], judging, crew, progress)
+            counts = {
+                language: scored_counts(
+                    stream_scored(stage, language),
+                    n_sampled=sum(
+                        tables.count_responses(path) for code, _, path in sampled.shards() if code == language
+                    ),
+                )
+                for language in sampled.languages()
             }
-            policy, reference = opened()
-            floors = measure_noise(
-                again,
-                policy=policy,
-                reference=reference,
-                open_exact=open_exact,
-                keep=None if pieces is None else keep,
-                progress=progress,
-                title=stage.title,
-            )
-            counts = {language: counts[language] | {"noise": floors[language]} for language in counts}
-        return list(shards), {"languages": counts}
+            if noise_sample:
+                again = {language: list(islice(stream_scored(stage, language), noise_sample)) for language in counts}
+                floors = measure_noise(
+                    again,
+                    policy=crew.scorer(0),
+                    reference=crew.scorer(1),
+                    open_exact=None if open_exact is None else [partial(workers.scorer, each) for each in open_exact],
+                    keep=None if pieces is None else partial(write_terms, stage, pieces),
+                    progress=progress,
+                    title=stage.title,
+                )
+                counts = {language: counts[language] | {"noise": floors[language]} for language in counts}
+        return [piece.target for piece in shards], {"languages": counts}
 
     # A view without a steering line is not made anew when the line changes.
     made = {"view": view} | ({"steering": asdict(steering)} if view == "crosslingual" else {})
@@ -213,12 +183,13 @@ def evaluate(
     settings: Mapping[str, Any],
     inputs: Inputs,
     references: Mapping[str, ReferenceAnswers] | None = None,
+    workers: Workers = IN_PROCESS,
     progress: Progress,
 ) -> StageManifest:
     """Answers of one policy to held-out prompts, and what they show by themselves (core/answer_measures.py)."""
 
     def work() -> Made:
-        files = _write_samples(stage, prompts, open_sampler, sampling, shard_size, progress)
+        files = _write_samples(stage, prompts, open_sampler, sampling, shard_size, workers, progress)
         answers = {language: stream_sampled(stage, language) for language in prompts}
         asked = sampling.n * sum(map(len, prompts.values()))
         with progress.task(f"{stage.title}: measuring answers", asked) as advance:
@@ -240,29 +211,52 @@ def _write_samples(
     open_sampler: Callable[[], Sampler],
     sampling: Sampling,
     shard_size: int,
+    workers: Workers,
     progress: Progress,
 ) -> list[Path]:
     """Sample and write the shards that are missing; returns the paths of all."""
-    shards = {
-        stage.shard(language, index): (language, chunk)
+    shards = [
+        Piece(
+            language=language,
+            index=index,
+            target=stage.shard(language, index),
+            n=sampling.n * min(shard_size, len(group) - start),
+        )
         for language, group in sorted(prompts.items())
-        for index, chunk in enumerate(_chunks(group, shard_size))
-    }
-    missing = {path: found for path, found in shards.items() if not path.exists()}
-    if missing:
-        left = {language: sum(len(c) for code, c in missing.values() if code == language) for language in prompts}
+        for index, start in enumerate(range(0, len(group), shard_size))
+    ]
+    if missing := [piece for piece in shards if not piece.target.exists()]:
+        left = Counter[str]()
+        for piece in missing:
+            left[piece.language] += piece.n // sampling.n
         portions = {
             language: Portion(prompts=len(group), before=len(group) - left[language])
             for language, group in sorted(prompts.items())
         }
-        with progress.sampling(stage.title, portions, sampling.n) as shown, closing(open_sampler()) as sampler:
-            for path, (language, chunk) in missing.items():
-                groups = sampler.sample(chunk, sampling, advance=shown.of(language))
-                tables.write_sampled(path, groups)
-                shown.note(language, sampled_counts(groups))
+        step = Step(name="sampler", open=open_sampler, do=partial(_sample_piece, prompts, sampling, shard_size))
+        with progress.sampling(stage.title, portions, sampling.n) as shown, workers.crew([step]) as crew:
+            for piece, groups in crew.stream(missing, advance_of=lambda piece: shown.of(piece.language)):
+                tables.write_sampled(piece.target, groups)
+                shown.note(piece.language, sampled_counts(groups))
     stage.answers.unlink(missing_ok=True)
-    return list(shards)
+    return [piece.target for piece in shards]
 
 
-def _chunks(prompts: Sequence[Prompt], size: int) -> list[Sequence[Prompt]]:
-    return [prompts[start : start + size] for start in range(0, len(prompts), size)]
+def _sample_piece(
+    prompts: Prompts, sampling: Sampling, size: int, sampler: Sampler, piece: Piece, nothing: None, advance: Advance
+) -> list[SampledPrompt]:
+    chunk = prompts[piece.language][piece.index * size : (piece.index + 1) * size]
+    return sampler.sample(chunk, sampling, advance=advance)
+
+
+def _write_scores(stage: StageDir, missing: Sequence[Piece], judging: Judging, crew: Crew, progress: Progress) -> None:
+    """Score and write the shards that are missing."""
+    if not missing:
+        return
+    missing = [replace(piece, n=tables.count_responses(piece.made_from)) for piece in missing]
+    done: list[Work] = []
+    with progress.task(f"{stage.title}: log-probabilities", 2 * sum(piece.n for piece in missing)) as advance:
+        for piece, scores in crew.stream(missing, advance_of=lambda piece: advance):
+            tables.write_scored(piece.target, judging.rows(piece, *scores.values))
+            done += scores.work
+    progress.say(f"{stage.title}: {told_work(done)}")

@@ -13,7 +13,7 @@ from crossward.core.language import Identification
 from crossward.core.pairing import Pairing, PairingRules, Survey
 from crossward.core.records import Ranked, Response, ResponseLogprob, SampledPrompt, ScoredPrompt, ScoredResponse, View
 from crossward.core.surprisal import SurprisalPenalty
-from crossward.engines.protocols import Advance, Judged, LanguageIdentifier, Scorer, no_progress
+from crossward.engines.protocols import Advance, Judged, LanguageIdentifier, Scorer, Work, no_progress
 
 WINDOW = 126  # groups that are scored together; a multiple of 3, the published scorer's batch
 SAMPLE_WINDOW = 64  # prompts that are sampled together
@@ -79,6 +79,19 @@ def score_groups(
     asked = to_judge(groups, view, steering, translations)
     by_policy = policy.score([judged for judged, _ in asked], advance=advance)
     by_reference = reference.score([judged for judged, _ in asked], per_token=penalty is not None, advance=advance)
+    return scored_groups(groups, asked, by_policy, by_reference, view=view, penalty=penalty)
+
+
+def scored_groups(
+    groups: Sequence[SampledPrompt],
+    asked: Sequence[tuple[Judged, tuple[Response, ...]]],
+    by_policy: Sequence[Sequence[ResponseLogprob | None]],
+    by_reference: Sequence[Sequence[ResponseLogprob | None]],
+    *,
+    view: View,
+    penalty: SurprisalPenalty | None = None,
+) -> list[ScoredPrompt]:
+    """Groups with what both models gave to what was asked of each (`to_judge`)."""
     return [
         ScoredPrompt(
             prompt=group.prompt,
@@ -144,9 +157,8 @@ def _scored(
     )
 
 
-def told_work(policy: Scorer, reference: Scorer) -> str:
+def told_work(done: Sequence[Work]) -> str:
     """What both models did, in words: tokens, how many were not needed, and how quick it was."""
-    done = (policy.work, reference.work)
     tokens, seconds = sum(work.processed_tokens for work in done), sum(work.seconds for work in done)
     needed = sum(work.unique_tokens for work in done)
     if not tokens:

@@ -6,14 +6,15 @@ by its reason. English prompts have no shards here.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from crossward.core.records import Response, SampledPrompt
 from crossward.core.translation import Translation
-from crossward.engines.protocols import KeptRows, LanguageIdentifier, Translator
+from crossward.engines.protocols import Advance, KeptRows, LanguageIdentifier, Translator
+from crossward.engines.workers import IN_PROCESS, Piece, Step, Workers
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.run_stage import Inputs, Made, run_stage
 from crossward.pipeline.stage_files import stream_sampled
@@ -25,80 +26,122 @@ from crossward.store.manifest import StageManifest
 from crossward.store.run_dir import StageDir
 from crossward.store.shard_reasons import read_reasons, write_reasons
 
-Shard = tuple[str, int, Path]  # of sampled responses: language, index, path
-Twins = Mapping[str, Sequence[Response]]  # English responses by prompt id
-
 
 def translate(
     stage: StageDir,
     sampled: StageDir,
     *,
     from_english: bool = False,
-    open_translator: Callable[[KeptRows], AbstractContextManager[Translator]],
+    open_translator: Callable[[KeptRows | None], Translator],
     open_identifier: Callable[[], LanguageIdentifier | None],
     attempts: int,
     checks: bool,
     window: int = SAMPLE_WINDOW,
     settings: Mapping[str, Any],
     inputs: Inputs,
+    workers: Workers = IN_PROCESS,
     progress: Progress,
 ) -> StageManifest:
     """Translate what is missing: every prompt's own responses into English, or its twin's `from_english`.
 
-    `window` texts are asked for together. A stage that was cut asks for no text again that was translated: they are
-    kept in `stage.answers` until it is done. Languages whose every translation failed are told: nothing can be judged
-    there.
+    `window` texts are asked for together. A stage that was cut asks for no text again that this process translated:
+    they are kept in `stage.answers` until it is done. Languages whose every translation failed are told: nothing can be
+    judged there.
     """
 
     def work() -> Made:
-        shards = [found for found in sampled.shards() if found[0] != "en"]
-        missing = [found for found in shards if not stage.shard(*found[:2]).exists()]
-        if missing:
-            total = sum(tables.count_responses(path) for _, _, path in missing)
-            english = stream_sampled(sampled, "en")
-            twins = {group.prompt.id: group.responses for group in english} if from_english else None
-            identifier = open_identifier() if checks else None
+        shards = [
+            Piece(language=language, index=index, source=path, target=stage.shard(language, index))
+            for language, index, path in sampled.shards()
+            if language != "en"
+        ]
+        opened = partial(
+            _open_desk,
+            open_translator,
+            open_identifier if checks else None,
+            kept=stage.answers if workers.here else None,
+            twins=sampled if from_english else None,
+        )
+        asked = partial(_translate_piece, attempts, checks, window)
+        if missing := [piece for piece in shards if not piece.target.exists()]:
+            missing = [replace(piece, n=tables.count_responses(piece.made_from)) for piece in missing]
             with (
-                progress.task(f"{stage.title}: texts", total) as advance,
-                KeyedLines(stage.answers) as kept,
-                open_translator(kept) as translator,
+                progress.task(f"{stage.title}: texts", sum(piece.n for piece in missing)) as advance,
+                workers.crew([Step(name="translator", open=opened, do=asked)]) as crew,
             ):
-                asked = partial(
-                    translate_texts,
-                    translator,
-                    attempts=attempts,
-                    identifier=identifier,
-                    checks=checks,
-                    kept=kept,
-                    window=window,
-                    advance=advance,
-                )
-                for shard in missing:
-                    _translate_shard(stage, shard, twins, asked)
+                for piece, said in crew.stream(missing, advance_of=lambda piece: advance):
+                    _write_shard(stage, piece, said)
         stage.answers.unlink(missing_ok=True)
-        counts = {language: _counts(stage, shards, language) for language in dict.fromkeys(code for code, *_ in shards)}
+        counts = {language: _counts(stage, shards, language) for language in dict.fromkeys(p.language for p in shards)}
         for language, found in counts.items():
             if found["responses"] and not found["translated"]:
                 progress.say(f"{stage.title}: no response of {language} could be translated: {found['problems']}")
-        return [stage.shard(*found[:2]) for found in shards], {"languages": counts}
+        return [piece.target for piece in shards], {"languages": counts}
 
     made = {"from_english": from_english, "attempts": attempts, "checks": checks, **settings}
     return run_stage(stage, inputs, made, work, progress=progress)
 
 
-def _translate_shard(
-    stage: StageDir, shard: Shard, twins: Twins | None, asked: Callable[..., Sequence[Translation]]
-) -> None:
-    """Translate the responses of a shard into English, or those of its English `twins` into its language."""
-    language, index, path = shard
-    source, target = (language, "en") if twins is None else ("en", language)
-    groups = tables.read_sampled(path)
-    rows = [group.responses if twins is None else twins[group.prompt.id] for group in groups]
-    found = iter(asked([response.text for row in rows for response in row], source=source, target=target))
-    said = [[next(found) for _ in row] for row in rows]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Desk:
+    """What translates a shard. `twins`: English responses by prompt id, translated in the place of the shard's."""
+
+    translator: Translator
+    identifier: LanguageIdentifier | None
+    kept: KeyedLines | None
+    twins: Mapping[str, Sequence[Response]] | None
+
+    def close(self) -> None:
+        self.translator.close()
+        if self.kept is not None:
+            self.kept.close()
+
+
+def _open_desk(
+    open_translator: Callable[[KeptRows | None], Translator],
+    open_identifier: Callable[[], LanguageIdentifier | None] | None,
+    *,
+    kept: Path | None,
+    twins: StageDir | None,
+) -> _Desk:
+    rows = None if kept is None else KeyedLines(kept)
+    english = None if twins is None else stream_sampled(twins, "en")
+    return _Desk(
+        translator=open_translator(rows),
+        identifier=None if open_identifier is None else open_identifier(),
+        kept=rows,
+        twins=None if english is None else {group.prompt.id: group.responses for group in english},
+    )
+
+
+def _translate_piece(
+    attempts: int, checks: bool, window: int, desk: _Desk, piece: Piece, nothing: None, advance: Advance
+) -> list[list[Translation]]:
+    """A shard's responses in English, or their English twins' in its language: a list a prompt."""
+    source, target = (piece.language, "en") if desk.twins is None else ("en", piece.language)
+    groups = tables.read_sampled(piece.made_from)
+    rows = [group.responses if desk.twins is None else desk.twins[group.prompt.id] for group in groups]
+    found = iter(
+        translate_texts(
+            desk.translator,
+            [response.text for row in rows for response in row],
+            source=source,
+            target=target,
+            attempts=attempts,
+            identifier=desk.identifier,
+            checks=checks,
+            kept=desk.kept,
+            window=window,
+            advance=advance,
+        )
+    )
+    return [[next(found) for _ in row] for row in rows]
+
+
+def _write_shard(stage: StageDir, piece: Piece, said: Sequence[Sequence[Translation]]) -> None:
     problems = Counter(one.problem for row in said for one in row if one.problem is not None)
-    write_reasons(stage.reasons_file(language, index), {"problems": problems})
-    tables.write_sampled(stage.shard(language, index), map(_as_group, groups, said))
+    write_reasons(stage.reasons_file(piece.language, piece.index), {"problems": problems})
+    tables.write_sampled(piece.target, map(_as_group, tables.stream_sampled(piece.made_from), said))
 
 
 def _as_group(group: SampledPrompt, said: Sequence[Translation]) -> SampledPrompt:
@@ -107,7 +150,7 @@ def _as_group(group: SampledPrompt, said: Sequence[Translation]) -> SampledPromp
     )
 
 
-def _counts(stage: StageDir, shards: Sequence[Shard], language: str) -> dict[str, Any]:
+def _counts(stage: StageDir, shards: Sequence[Piece], language: str) -> dict[str, Any]:
     said = [bool(response.text) for group in stream_sampled(stage, language) for response in group.responses]
-    own = (stage.reasons_file(code, index) for code, index, _ in shards if code == language)
+    own = (stage.reasons_file(language, piece.index) for piece in shards if piece.language == language)
     return {"responses": len(said), "translated": sum(said), **read_reasons(own, "problems")}

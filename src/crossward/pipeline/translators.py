@@ -6,8 +6,7 @@ kept from one process to the next. No model is opened before the first text is t
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import resources
@@ -22,7 +21,7 @@ from crossward.engines.protocols import KeptRows, ModelSpec, Sampler, Translator
 from crossward.engines.seq2seq_tokens import require_seq2seq
 from crossward.engines.tokens import ChatTokens, load_tokens
 from crossward.pipeline.choose import local_sampler, require_chat_model, require_engine, resolved
-from crossward.pipeline.progress import Progress
+from crossward.pipeline.progress import SILENT, Progress
 from crossward.store import edges
 
 Engine = Literal["auto", "transformers", "vllm", "openai", "seq2seq"]
@@ -125,23 +124,18 @@ def read_translation_template(
     return parse_template(text, name, parse=parse)
 
 
-@contextmanager
-def opened_translator(
-    settings: TranslatorSettings, *, kept: KeptRows | None = None, progress: Progress
-) -> Iterator[Translator]:
-    """The translator, closed at the end. What a server says is kept in `kept`, answer by answer, if it is given."""
+def open_translator(
+    settings: TranslatorSettings, *, kept: KeptRows | None = None, progress: Progress = SILENT
+) -> Translator:
+    """The translator. What a server says is kept in `kept`, answer by answer, if it is given."""
     settle()
     match settings.resolved_engine():
         case "openai":
-            translator = _served(settings, kept, progress)
+            return _served(settings, kept, progress)
         case "seq2seq":
-            translator = _seq2seq(settings)
+            return _seq2seq(settings)
         case engine:
-            translator = _local(settings, engine)
-    try:
-        yield translator
-    finally:
-        translator.close()
+            return _local(settings, engine)
 
 
 def _served(settings: TranslatorSettings, kept: KeptRows | None, progress: Progress) -> Translator:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from crossward.core.records import SampledPrompt
 from crossward.store import edges
-from crossward.store.json_lines import encode_row
+from crossward.store.json_lines import encode_row, loose_json
 
 SUFFIX = ".answers"
 
@@ -74,7 +74,7 @@ class Answers:
 def _key(line: bytes) -> str | None:
     """The key of a whole line."""
     try:
-        row = json.loads(line) if line.endswith(b"\n") else None
+        row = loose_json(line) if line.endswith(b"\n") else None
     except ValueError:
         return None
     key = row.get("key") if isinstance(row, dict) else None

@@ -40,7 +40,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError):
             error.filename = error.filename or str(target)  # a write that fails names no file by itself
         raise
-    _sync_folder(target.parent)
+    sync_file(target.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -64,9 +64,9 @@ def is_temporary(path: Path) -> bool:
     return path.name.startswith(PREFIX) and path.name.endswith(SUFFIX)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the new name itself survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync_file(path: Path) -> None:
+    """Make a file's bytes survive a power cut; of a folder, the names in it."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -6,11 +6,10 @@ has the file open. In memory are only keys and places. Knows nothing of what the
 """
 
 import fcntl
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossward.store.json_lines import Row, encode_row
+from crossward.store.json_lines import Row, encode_row, loose_json
 
 KEY = "key"
 
@@ -107,7 +106,7 @@ class KeyedLines:
 def _row(line: bytes) -> Row | None:
     """A line's row; None where it is no JSON object with a key."""
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
+        row = loose_json(line)
+    except ValueError:
         return None
     return row if isinstance(row, dict) and isinstance(row.get(KEY), str) else None

@@ -7,16 +7,17 @@ say what changed. Knows hashes and names, not what the shards hold.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from crossward.store.files import is_temporary, write_bytes
+from crossward.store.checked_files import CheckedFiles, CountBytes, file_sha256
+from crossward.store.files import is_temporary, sync_file, write_bytes
+from crossward.store.json_lines import loose_json
 from crossward.store.parquet_files import count_rows
 from crossward.store.run_dir import StageDir
 
-CountBytes = Callable[[int], None]
 _ABSENT = "absent"
 
 
@@ -73,16 +74,23 @@ def finish(
     seconds: float,
     advance: CountBytes | None = None,
 ) -> StageManifest:
-    """Close a stage that `begin` opened: hash the files that it made, then write stage.json."""
+    """Close a stage that `begin` opened: hash the files that it made, then write stage.json.
+
+    What it lists is on the disk before it: other libraries write checkpoints, and force nothing there.
+    """
     origin = _origin(stage_dir, inputs, settings)
     assert _read_json(stage_dir, stage_dir.inputs) == origin, "a stage is finished with what it was begun with"
+    checked = CheckedFiles(stage_dir)
     shards = {
         stage_dir.relative(path): {
             "rows": count_rows(path) if path.suffix == ".parquet" else None,
-            "sha256": file_sha256(path, advance),
+            "sha256": checked.sha256(path, advance),
         }
         for path in sorted(files)
     }
+    for name in shards:
+        sync_file(stage_dir.path / name)
+    checked.write()
     manifest = StageManifest(**origin, counts=_as_json(counts), seconds=seconds, shards=shards)
     content = asdict(manifest)
     _write_json(stage_dir.manifest, {**content, "checksum": _checksum(content)})
@@ -99,16 +107,19 @@ def completed(
     """The manifest when the stage is done with these inputs and settings and all it lists is there, else None.
 
     A manifest that lists a missing shard is void and removed: the shard made anew answers to the next manifest.
-    Raises ValueError for a shard whose bytes changed.
+    Raises ValueError for a shard whose bytes changed. Shards that were not written since they were hashed last are not
+    read again (checked_files.py).
     """
     manifest = read(stage_dir)
     if manifest is None or _origin_of(manifest) != _origin(stage_dir, inputs, settings):
         return None
-    missing = False
+    missing, checked = False, CheckedFiles(stage_dir)
     for name, shard in manifest.shards.items():
         path = stage_dir.path / name
-        whole = path.is_file() and file_sha256(path, advance) == shard["sha256"]
-        if name.startswith("checkpoint/") and not whole:
+        weights = name.startswith("checkpoint/")  # always read: they have no checksums of their own, as Parquet has
+        hash_of = file_sha256 if weights else checked.sha256
+        whole = path.is_file() and hash_of(path, advance) == shard["sha256"]
+        if weights and not whole:
             raise ValueError(
                 f"checkpoint file {path} is missing or damaged (its sha256 is not the one in stage.json): "
                 f"train again with --redo {stage_dir.title}"
@@ -120,6 +131,7 @@ def completed(
                 f"shard {path} is damaged or foreign (its sha256 is not the one in stage.json): "
                 "delete it and run again, only that shard is redone"
             )
+    checked.write()
     if missing:
         stage_dir.manifest.unlink()
         return None
@@ -157,7 +169,7 @@ def last_metrics(stage_dir: StageDir) -> dict[str, Any]:
         return {}
     for line in reversed(stage_dir.metrics.read_bytes().split(b"\n")):
         try:
-            logged = json.loads(line)
+            logged = loose_json(line)
         except ValueError:
             continue
         if isinstance(logged, dict):
@@ -178,18 +190,6 @@ def redo(stage_dir: StageDir) -> None:
     stage_dir.inputs.unlink(missing_ok=True)
 
 
-def file_sha256(path: Path, advance: CountBytes | None = None) -> str:
-    """Hex sha256 of a file's bytes; `advance` counts them as they are read."""
-    with path.open("rb") as handle:
-        if advance is None:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
-        found = hashlib.sha256()
-        while block := handle.read(1 << 22):
-            found.update(block)
-            advance(len(block))
-        return found.hexdigest()
-
-
 def size_of(stage_dir: StageDir, manifest: StageManifest) -> int:
     """Bytes of the files that a manifest lists, as far as they are there."""
     sizes = (stage_dir.path / name for name in manifest.shards)
@@ -202,8 +202,37 @@ def content_hash(value: Any) -> str:
     >>> content_hash({"b": (1, 2), "a": None}) == content_hash({"a": None, "b": [1, 2]})
     True
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
+    return hashlib.sha256(_canonical(value)).hexdigest()
+
+
+class ListHash:
+    """`content_hash` of a list whose items come one after another.
+
+    >>> found = ListHash()
+    >>> for item in ({"b": 1}, "a"):
+    ...     found.add(item)
+    >>> found.value == content_hash([{"b": 1}, "a"])
+    True
+    """
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256(b"[")
+        self._between = b""
+
+    def add(self, item: Any) -> None:
+        self._digest.update(self._between + _canonical(item))
+        self._between = b","
+
+    @property
+    def value(self) -> str:
+        """The hash of what was added so far."""
+        whole = self._digest.copy()
+        whole.update(b"]")
+        return whole.hexdigest()
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def _origin(stage_dir: StageDir, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,10 +255,10 @@ def _write_json(path: Path, value: Any) -> None:
 
 def _read_json(stage_dir: StageDir, path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        content = loose_json(path.read_bytes())
     except FileNotFoundError:
         raise AssertionError(f"{path} is missing: begin() opens a stage before anything else") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise ValueError(_damaged(path, "not valid JSON", stage_dir.title)) from None
     if not isinstance(content, dict) or not {"stage", "inputs", "settings"} <= content.keys():
         raise ValueError(_damaged(path, "its keys are not a manifest's", stage_dir.title))

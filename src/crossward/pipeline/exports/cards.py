@@ -3,7 +3,6 @@
 Every name and value comes through core/plain_markdown.py, so that none can end the front matter or become HTML.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from crossward.core.language import NAMES
 from crossward.core.plain_markdown import code, one_line
 from crossward.pipeline.exports.exported_run import ExportedRun
 from crossward.store import manifest
+from crossward.store.json_lines import loose_json
 
 UNKNOWN_LICENSE = "unknown"
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
@@ -100,7 +100,7 @@ def provenance_section(run: ExportedRun, stages: Sequence[str]) -> str:
 def _recorded(path: Path) -> dict[str, Any]:
     """provenance.json. Raises ValueError where it is damaged."""
     try:
-        found = json.loads(path.read_bytes())
+        found = loose_json(path.read_bytes())
     except ValueError:
         found = None
     if isinstance(found, dict) and all(isinstance(found.get(key) or {}, dict) for key in ("packages", "git")):

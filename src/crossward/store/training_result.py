@@ -1,0 +1,23 @@
+"""What a trainer said of itself, kept from when its checkpoint is there until stage.json holds it; then it goes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from crossward.store.files import write_text
+from crossward.store.manifest import content_hash
+
+
+def write_result(path: Path, result: dict[str, Any]) -> None:
+    """Write it, with a checksum."""
+    write_text(path, json.dumps({"result": result, "checksum": content_hash(result)}) + "\n")
+
+
+def read_result(path: Path) -> dict[str, Any] | None:
+    """What was written; None where there is nothing, or something else."""
+    try:
+        content = json.loads(path.read_bytes())
+        result = content["result"]
+        return result if isinstance(result, dict) and content["checksum"] == content_hash(result) else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None

@@ -1,0 +1,18 @@
+"""Imports what a run imports, so that a child that is forked after it does not. Starts no thread."""
+
+import gc
+
+import crossward.cli
+import crossward.config
+import crossward.engines.chat_translator
+import crossward.engines.hf_sampler
+import crossward.engines.hf_scorer
+import crossward.engines.lingua_identifier
+import crossward.engines.openai_judge
+import crossward.engines.published_scorer
+import crossward.engines.trl_trainer
+import crossward.pipeline.iterate
+import crossward.pipeline.report.write  # noqa: F401
+
+gc.collect()
+gc.freeze()  # what is imported stays: a child's collector need not look at it again
