@@ -5,6 +5,7 @@ INSTALLED := .venv/installed
 VLLM := .venv/installed-vllm
 EVAL := .venv/installed-eval
 DOCS := .venv/installed-docs
+AUDIT := .venv/installed-audit
 LOCKS := $(patsubst %,requirements/%.txt,build torch cuda base)
 HASHED := $(BIN)/pip install --quiet --no-deps --no-build-isolation --require-hashes
 WANTS_CUDA := $(BIN)/python -c "import sys; from importlib.metadata import requires; sys.exit('nvidia-' not in str(requires('torch')))"
@@ -49,8 +50,8 @@ lock: $(INSTALLED) ## requirements/*.txt anew, from the versions in constraints.
 	$(BIN)/pip install --quiet uv
 	$(BIN)/python tools/lock.py
 
-audit: ## known vulnerabilities of what the lock names; where no data can be had, one line that says so
-	$(PYTHON) tools/audit.py
+audit: $(AUDIT) ## known vulnerabilities of what the lock names; where no data can be had, one line that says so
+	$(BIN)/python tools/audit.py
 
 clean:
 	rm -rf .venv runs site
@@ -67,6 +68,10 @@ $(INSTALLED): pyproject.toml $(LOCKS)
 # lm-evaluation-harness with what it needs, 140 MB: the demo does without it too.
 $(EVAL): $(INSTALLED) requirements/eval.txt
 	$(HASHED) --requirement requirements/eval.txt
+	touch $@
+
+$(AUDIT): $(INSTALLED) requirements/audit.txt
+	$(HASHED) --requirement requirements/audit.txt
 	touch $@
 
 $(DOCS): $(INSTALLED) requirements/docs.txt

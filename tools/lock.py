@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "requirements"
-EXTRAS = {"base": ("dev", "gguf", "openai"), "eval": ("eval",), "docs": ("docs",)}
+EXTRAS = {"base": ("dev", "gguf", "openai"), "eval": ("eval",), "docs": ("docs",), "audit": ("audit",)}
 VLLM = ROOT / "requirements-vllm-cpu.txt"
 # What torch asks for where it comes with CUDA; a build for the CPU needs none of it.
 CUDA = re.compile(r"(nvidia|cuda)-|triton$")
@@ -39,9 +39,9 @@ def main() -> None:
         found = _resolved([*project, *asked])
         torch, cuda = _split(found, lambda package: package == "torch"), _split(found, CUDA.match)
         rest = {package: block for package, block in found.items() if package not in {*torch, *cuda, *done}}
-        done |= rest.keys()
         _write(name, rest, f"What `make` installs: {', '.join(extras)}.")
         if name == "base":
+            done = set(rest)
             torch = {package: _with_hash(block, also.get(package)) for package, block in torch.items()}
             _write("torch", torch, "torch alone.")
             _write("cuda", cuda, "What torch asks for on Linux, where it is built for CUDA.")
