@@ -308,7 +308,7 @@ def recipe(folder: Path, languages: Sequence[str], shard_size: int, n: int) -> C
 
 def run_one(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """One size in this process."""
-    languages = list(NAMES)[: arguments.languages]
+    languages = arguments.languages
     config = recipe(folder, languages, arguments.shard_size, arguments.n)
     priced = costs(
         parameters=arguments.parameters, hardware=arguments.hardware, shard_prompts=arguments.shard_size, n=REAL_N,
@@ -433,6 +433,7 @@ def main() -> None:
     parser.add_argument("--paper", action="store_true")
     parser.add_argument("--folder", type=Path, default=None, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    arguments.languages = ["en", *(code for code in NAMES if code != "en")][: arguments.languages]
     if arguments.folder is not None:
         print(json.dumps(run_one(arguments.folder, arguments)))
         return
@@ -442,7 +443,7 @@ def main() -> None:
     for n in arguments.prompts or (10_000, 100_000, 1_000_000):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            write_prompt_files(folder / "prompts", list(NAMES)[: arguments.languages], n // arguments.languages)
+            write_prompt_files(folder / "prompts", arguments.languages, n // len(arguments.languages))
             again = [argument for argument in sys.argv[1:] if argument]
             killed = _child(folder, again)
             if killed is None:
