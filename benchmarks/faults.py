@@ -1,28 +1,38 @@
 """The whole pipeline on a tiny model while things go wrong: after each fault, does the next run end in the same bytes?
 
-    python benchmarks/faults.py [--kills 200] [--seed 1] [--jobs 2]
+    python benchmarks/faults.py [--kills 200] [--seed 1] [--jobs 2] [--only kills,boundaries,refusals,damage,network]
 
-Two iterations of sample, translate, score in two views, pair, train, evaluate and judge in two languages, with a server
-on the loopback as translator and judge; forked children, so that a run takes seconds. Compared are all files but the
-report (its times): shards, pairs, verdicts, journals, checkpoints and metrics by their bytes, manifests but for their
-seconds (tests/support/faults.py). Exit code 1 where anything is not the same.
+Two iterations of sample, translate, score, pair, train, evaluate and judge in two languages, with a server on the
+loopback as translator and judge; forked children, so that a run takes seconds. Compared are all files but the report
+(its times): shards, pairs, verdicts, journals, checkpoints and metrics by their bytes, manifests but for their seconds
+(tests/support/faults.py). kills: SIGKILL at instants drawn uniformly over what a run takes of the processor;
+boundaries: SIGKILL in turn right before every boundary of the store, refusals: a full disk at every boundary
+(tests/support/sabotage.py), both in a stride of --stride; damage: every kind of file in every way of
+tests/support/damage.py; network: a judge that fails in every way. Exit code 1 where anything is not the same.
 """
 
 import argparse
 import random
+import re
 import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from tests.support import sabotage
+from tests.support.damage import DAMAGES, outcome
 from tests.support.faults import Bench, Ended, bench, contents, differences
+
+WAYS = ("kills", "boundaries", "refusals", "damage", "network")
+MOODS = ("judge: 500", "judge: rubbish", "judge: cut", "judge: reset", "judge: other", "judge: every second")
+UNCHECKED = ("metrics.jsonl", "trained.json", "judgements.jsonl")  # for people, or read only when a stage is done again
 
 
 @dataclass(slots=True)
@@ -109,20 +119,101 @@ def random_kills(benches: list[Bench], n: int, seed: int) -> Tally:
     return tally
 
 
+def boundaries_of(made: Bench) -> int:
+    """How many boundaries an undisturbed run has."""
+    made.forget()
+    names = made.folder / "boundaries"
+    made.go(partial(sabotage.record_boundaries, made.run, names))
+    return len(names.read_text().splitlines())
+
+
+def at_boundaries(made: Bench, stride: int, fault: Callable[[Path, int], None], code: int) -> Tally:
+    """A run that goes wrong at one boundary, and the next one; for every `stride`-th boundary."""
+    tally = Tally()
+    for number in range(1, boundaries_of(made) + 1, stride):
+        made.forget()
+        ended = made.go(partial(fault, made.run, number))
+        if ended.code not in (code, 0):
+            tally.add("ended otherwise", [f"boundary {number}: exit code {ended.code}: {ended.said}"])
+        elif "Traceback" in ended.said:
+            tally.add("traceback", [f"boundary {number}: {ended.said}"])
+        else:
+            tally.add("passed over" if ended.code == 0 else at_work(made.run), finished(made))
+    return tally
+
+
+def damage(made: Bench) -> Iterator[tuple[str, Tally]]:
+    """Every kind of file of the finished run, damaged in every way; by what became of it."""
+    kinds: dict[str, str] = {}
+    for name in contents(made.undisturbed):
+        if not name.endswith("/") and Path(name).name not in UNCHECKED:
+            kind = re.sub(r"\b(en|es)\b", "L", re.sub(r"part-\d+", "part", re.sub(r"^[\w-]+/", "", name)))
+            kinds[re.sub("π_.", "π", kind)] = name
+    for way, harm in DAMAGES.items():
+        tally = Tally()
+        for kind, name in kinds.items():
+            made.restore()
+            file = made.run / name
+            if file.stat().st_size == 0 and way != "removed":
+                continue
+            harm(file)
+            found = outcome(made, file)
+            said = "" if found.told or (way == "removed" and kind in (".lock", "evaluation.json")) else ", not told"
+            tally.add(("healed" if found.healed else "refused") + said, [f"{kind}: {line}" for line in found.wrong])
+        yield way, tally
+
+
+def network(made: Bench) -> Iterator[tuple[str, Tally]]:
+    """A run whose judge fails in one way from the beginning, and the next one with a healthy judge."""
+    for mood in MOODS:
+        tally = Tally()
+        made.forget()
+        made.mood.write_text(mood)
+        ended = made.go()
+        made.mood.write_text("healthy")
+        where = {0: "null verdicts", 2: "stopped with a sentence"}.get(ended.code, "ended otherwise")
+        tally.add(where, ["traceback"] if "Traceback" in ended.said else finished(made))
+        yield mood, tally
+
+
+def all_of(ways: list[str], benches: list[Bench], arguments: argparse.Namespace) -> Iterator[tuple[str, Tally]]:
+    """Everything that is asked for."""
+    made = benches[0]
+    if "kills" in ways:
+        yield "SIGKILL at random instants", random_kills(benches, arguments.kills, arguments.seed)
+    if "boundaries" in ways:
+        yield (
+            "SIGKILL at boundaries",
+            at_boundaries(made, arguments.stride, sabotage.kill_at, -signal.SIGKILL),
+        )
+    if "refusals" in ways:
+        yield "no space at boundaries", at_boundaries(made, arguments.stride, sabotage.fail_at, 2)
+    if "damage" in ways:
+        yield from damage(made)
+    if "network" in ways:
+        yield from network(made)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--stride", type=int, default=7)
+    parser.add_argument("--only", default=",".join(WAYS))
     arguments = parser.parse_args()
+    wrong: list[str] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         benches = [stack.enter_context(bench(folder / str(job))) for job in range(arguments.jobs)]
-        tally = random_kills(benches, arguments.kills, arguments.seed)
-    print(f"{tally.times} kills, {tally.equal} equal; killed in: {dict(tally.where.most_common())}")
-    for line in tally.wrong:
+        print("fault, times, equal in the end, what it met", flush=True)
+        for name, tally in all_of(arguments.only.split(","), benches, arguments):
+            met = ", ".join(f"{where} {n}" for where, n in tally.where.most_common())
+            print(f"{name}: {tally.times}, {tally.equal}; {met}", flush=True)
+            wrong += [f"{name}: {line}" for line in tally.wrong]
+    for line in wrong:
         print(line)
-    sys.exit(tally.equal != tally.times)
+    sys.exit(bool(wrong))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fuzz_files import GROUPS, RECIPE, Target, json_of, lines_of, of_file, yaml_of
+from benchmarks.fuzz_files import GROUPS, RECIPE, Target, json_of, lines_of, of_file, yaml_of
 
 from crossward.core.judging import Question
 from crossward.core.mt_bench import parse_rating
@@ -23,6 +23,7 @@ from crossward.core.translation import read_answer
 from crossward.engines.endpoint import Again, ChatEndpoint, Endpoint, wait_asked
 from crossward.engines.judgement_rows import answer_of
 from crossward.store.json_lines import encode_row
+from crossward.store.keyed_lines import KeyedLines
 
 URL = "http://stranger.test/v1"
 _ENDPOINT = Endpoint(base_url=URL, model="m", concurrency=1, attempts=1)
@@ -132,7 +133,8 @@ def _said(content: bytes, folder: Path) -> object:
 
 
 def _judgement_row(path: Path) -> object:
-    return answer_of(json.loads(path.read_bytes()))
+    with KeyedLines(path) as kept:
+        return answer_of(kept.get("k"))
 
 
 # Checkpoints
@@ -163,7 +165,7 @@ def _checkpoint(file: str) -> Callable[[bytes, Path], object]:
 
         model = folder / "model"
         if not model.is_dir():
-            shutil.copytree(_family(), model, ignore=shutil.ignore_patterns("*.safetensors"))
+            shutil.copytree(_family(), model)
         (model / file).write_bytes(content)
         tokens = load_tokens(ModelSpec(path=str(model), dtype="float32", device="cpu"))
         return tokens.prompt_ids("Hola the sea"), tokens.fingerprint()
@@ -258,7 +260,7 @@ _CHOICE = {
     },
 }
 _REPLY = {"id": "x", "choices": [_CHOICE], "usage": {"prompt_tokens": 12, "completion_tokens": 1}}
-_SAMPLED = {"choices": [_CHOICE | {"token_ids": [5, 6]}, _CHOICE], "prompt_token_ids": [1, 2]}
+_SAMPLED = {"choices": [_CHOICE | {"token_ids": [5, 6]}, _CHOICE]}
 _GRADED = {
     "choices": [{"message": {"content": "Rating: [[7]]"}, "finish_reason": "stop"}],
     "usage": {"prompt_tokens": 3},
@@ -281,7 +283,13 @@ def _of_reply(name: str, entry: str, read: Callable[[bytes, Path], object], *val
 TARGETS: tuple[Target, ...] = (
     _of_reply("judge-reply", "evaluate.judge", _judge, _REPLY),
     _of_reply("mt-bench-reply", "mt-bench --judge-url", _grading, _GRADED),
-    _of_reply("sampler-reply", "sample.openai, a judge's ratings, translations", _sampling, _SAMPLED),
+    _of_reply(
+        "sampler-reply",
+        "sample.openai, a judge's ratings, translations",
+        _sampling,
+        _SAMPLED,
+        _SAMPLED | {"prompt_token_ids": [1]},
+    ),
     Target(
         name="reply-headers",
         entry="every server",
@@ -301,9 +309,9 @@ TARGETS: tuple[Target, ...] = (
     of_file(
         "judgement-row",
         "judgements.jsonl of a run, judged again",
-        json_of({"second_better": 0.5, "source": "logprobs", "first": 0.5, "second": None}),
+        lines_of([{"key": "k", "second_better": 0.5, "source": "logprobs", "first": 0.5, "second": None}]),
         _judgement_row,
-        kind="json",
+        kind="jsonl",
     ),
     Target(
         name="run",

@@ -149,7 +149,7 @@ RECIPE = {
     "models": {"policy": "p", "reference": "r"},
     "prompts": {"path": "{language}.jsonl"},
     "sample": {"n": 4, "temperature": 0.9},
-    "evaluate": {"languages": ["es"]},
+    "evaluate": {"languages": ["es"], "prompts": {"path": "{language}.jsonl"}},
 }
 EXPERIMENT = {
     "experiment": "runs/e",
@@ -341,7 +341,21 @@ _STAGE_JSON = {
     "stage": "pair",
     "inputs": {"score": "ab"},
     "settings": {"n": 1},
-    "counts": {"languages": {"es": {"n_pairs": 1, "skipped": {"tie": 1}}}},
+    "counts": {
+        "languages": {
+            "es": {
+                "n_groups": 2,
+                "n_pairs": 1,
+                "alpha": 0.5,
+                "length_gap_before": 1.0,
+                "length_gap_after": None,
+                "mean_margin": 0.5,
+                "skipped": {"tie": 1},
+                "removed_responses": {"empty": 1},
+                "curve": [[0.5, 1.0]],
+            }
+        }
+    },
     "seconds": 1.5,
     "shards": {"es.parquet": {"rows": 1, "sha256": "ab"}},
 }

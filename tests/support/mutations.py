@@ -7,12 +7,13 @@ reader.
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from hypothesis import strategies
 
 Choose = Callable[[int], int]
 Kind = Literal["json", "jsonl", "yaml", "csv", "parquet", "text"]
@@ -100,6 +101,16 @@ _PIECES: tuple[bytes, ...] = (
     b"{instruction}",
     b"{x}",
 )
+
+
+@strategies.composite
+def wrong_files(draw: strategies.DrawFn, seeds: Sequence[bytes], kind: Kind) -> bytes:
+    """One of the valid contents, made wrong."""
+
+    def choose(n: int) -> int:
+        return draw(strategies.integers(0, n - 1))
+
+    return mutated(seeds[choose(len(seeds))], kind, choose)
 
 
 def mutated(content: bytes, kind: Kind, choose: Choose) -> bytes:

@@ -77,6 +77,23 @@ def fail_at(run: Path, number: int, code: int = errno.ENOSPC) -> None:
     at_boundaries(run, refuse)
 
 
+def kill_in_training(run: Path, place: str) -> None:
+    """SIGKILL at the first boundary whose name holds `place`, once training has begun; its state is kept every step."""
+    from crossward.engines.trl_trainer import TrlTrainer
+
+    assert TrlTrainer.__init__.__kwdefaults__ is not None
+    TrlTrainer.__init__.__kwdefaults__["save_seconds"] = 0.0
+    seen: list[str] = []
+
+    def act(number: int, name: str) -> None:
+        if seen and place in name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "/train" in name:
+            seen.append(name)
+
+    at_boundaries(run, act)
+
+
 def record_boundaries(run: Path, to: Path) -> None:
     """The name of every boundary, a line each, into a file outside the run."""
     handle = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from crossward.core.plain_text import visible_line
 from crossward.engines.template_sandbox import METER, TemplateSandbox, TooMuch
 
 LONGEST_TEMPLATE = 2**18  # characters; published ones have 30,000 at most
@@ -66,7 +67,7 @@ class BoundedTemplate:
         return text if tail.startswith(" ") else text.rstrip()
 
     def _fail(self, error: Exception) -> NoReturn:
-        said = (str(error).strip().splitlines() or [""])[0][:200]
+        said = visible_line((str(error).strip().splitlines() or [""])[0][:200])
         kind = "" if isinstance(error, TemplateError | TooMuch) and said else f"{type(error).__name__}: "
         raise ValueError(f"the chat template of {self._name} cannot be rendered: {kind}{said}") from None
 

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
+from crossward.core.plain_text import shown
 from crossward.core.records import Response
 from crossward.engines.chat_template import BoundedTemplate
-from crossward.engines.models import base_spec, read_config
+from crossward.engines.models import base_spec, read_config, sentence
 from crossward.engines.protocols import ModelSpec
 
 _SENTINEL = "Sentinel"
@@ -210,9 +211,10 @@ def load_tokens(spec: ModelSpec) -> ChatTokens:
         tokenizer = AutoTokenizer.from_pretrained(
             source.path, revision=source.revision, trust_remote_code=source.trust_remote_code
         )
-    except (OSError, ValueError, KeyError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"no tokenizer could be loaded from {source.path}: {first}") from None
+    except Exception as error:  # whatever transformers and tokenizers raise on a stranger's files
+        raise ValueError(sentence(f"no tokenizer could be loaded from {source.path}", error)) from None
+    if isinstance(tokenizer.model_max_length, bool) or not isinstance(tokenizer.model_max_length, int | float):
+        raise ValueError(f"the tokenizer of {source.path} has a model_max_length that is no number: correct it")
     return ChatTokens(tokenizer, generation_eos=_generation_eos(base), name=source.path)
 
 
@@ -248,6 +250,9 @@ def _generation_eos(spec: ModelSpec) -> tuple[int, ...]:
         eos = GenerationConfig.from_pretrained(spec.path, revision=spec.revision or "main").eos_token_id
     except (OSError, ValueError):
         eos = read_config(spec).to_dict().get("eos_token_id")
-    if eos is None:
-        return ()
-    return (eos,) if isinstance(eos, int) else tuple(eos)
+    except Exception as error:  # whatever transformers raises on a stranger's file
+        raise ValueError(sentence(f"the generation config of {spec.path} cannot be read", error)) from None
+    ids = eos if isinstance(eos, list | tuple) else [] if eos is None else [eos]
+    if not all(type(token) is int for token in ids):
+        raise ValueError(f"model {spec.path} names an eos_token_id that is no token id, {shown(eos)}: correct it")
+    return tuple(ids)

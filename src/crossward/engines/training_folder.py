@@ -1,4 +1,4 @@
-"""The folder `<output>.work` beside a checkpoint that is being trained: its states, its pairs, and who is at work in it.
+"""The folder `<output>.work` beside a checkpoint that is being trained: its states, its pairs, who is at work in it.
 
 A training that was cut leaves its states here and goes on from the last one that is whole. Locks are the kernel's
 (flock): they go with the processes that hold them, however those end. Knows no models; loads no heavy library.

@@ -73,11 +73,11 @@ class VllmJudge:
         found: dict[str, Answer | NoAnswer] = {}
         missing: dict[str, Question] = {}
         for question in questions:
-            row = self._kept.get(self._key(question))
-            if row is None:
+            answer = answer_of(self._kept.get(self._key(question)))
+            if answer is None:
                 missing[self._key(question)] = question
             else:
-                found[self._key(question)] = answer_of(row)
+                found[self._key(question)] = answer
         advance(len(questions) - len(missing))
         found |= self._ask_missing(list(missing.values()), advance)
         return [found.get(self._key(question), NoAnswer(reason="not-asked")) for question in questions]

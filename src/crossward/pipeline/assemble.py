@@ -84,6 +84,8 @@ class Engines:
                 with in_megabytes(self.progress, f"hashing {path}", fingerprint_size(spec)) as advance:
                     found[name] = model_fingerprint(spec, advance=advance)
             fingerprint = found[name]
+        else:  # a checkpoint that the run trained: the policy's code, if any
+            spec = replace(spec, trust_remote_code=self.config.models.policy in self.config.trusted)
         return Model(spec=spec, fingerprint=fingerprint)
 
     def model_spec(self, path: str, revision: str | None = None) -> ModelSpec:
@@ -93,7 +95,7 @@ class Engines:
             dtype=self.config.models.dtype,
             device=self.config.runtime.device,
             revision=revision,
-            trust_remote_code=self.config.models.trust_remote_code,
+            trust_remote_code=path in self.config.trusted,
         )
 
     @property

@@ -19,7 +19,7 @@ from crossward.pipeline.progress import Silent
 from crossward.pipeline.prompts import counted_prompts, evaluation_prompts, training_prompts
 from crossward.pipeline.ranking import require_ranking
 from crossward.pipeline.replay import read_replay
-from crossward.pipeline.requirements import require_tracking
+from crossward.pipeline.requirements import require_tracking, say_trusted
 from crossward.store.run_dir import RunDir
 
 
@@ -59,6 +59,8 @@ def look(config: Config, *, planned: frozenset[str] = frozenset()) -> Looked:
     findings: list[Finding] = []
     prompts, held_out, counts = _prompts(config, findings)
     _languages(config, findings)
+    if trusted := say_trusted(config):
+        findings.append(Finding(level="warning", subject="trusted code", text=trusted))
     later = "policy" in planned and not all(
         Path(path).is_dir() for path in (config.models.policy, config.models.reference)
     )

@@ -50,7 +50,7 @@ class Lookout:
     """Looks at what runs need; remembers what was read of checkpoints from one look to the next."""
 
     given: Given
-    _known: dict[bool, Known] = field(default_factory=dict)  # by whether the hub's code is trusted
+    _known: dict[tuple[str, ...], Known] = field(default_factory=dict)  # by whose own code may run
     _parts: dict[str, str | None] = field(default_factory=dict)  # the problem of a part, by what decides it
 
     def beforehand(self, runs: Sequence[CellRun], worlds: Path, *, ask_hub: bool = True) -> list[str]:
@@ -80,7 +80,7 @@ class Lookout:
     def _engines(self, config: Config) -> Engines:
         # Opened only to look: how many threads the runs compute with is settled when they do.
         runtime = config.runtime.model_copy(update={"threads": None})
-        known = self._known.setdefault(config.models.trust_remote_code, Known())
+        known = self._known.setdefault(tuple(config.trusted), Known())
         return Engines(config.model_copy(update={"runtime": runtime}), self.given, known)
 
     def _everything(self, engines: Engines) -> list[str]:

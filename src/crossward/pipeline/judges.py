@@ -72,8 +72,8 @@ def opened_judge(settings: JudgeSettings, journal: Path, progress: Progress) -> 
     """The judge, with its answers kept in `journal`; both are closed at the end. ValueError where it is in use."""
     spending = Spending(budget=settings.budget)
     with KeyedLines(journal) as kept:
-        if kept.damaged:
-            progress.say(f"{journal}: {kept.damaged} damaged lines are passed over, their questions are asked again")
+        if kept.told is not None:
+            progress.say(kept.told)
         judge = _judge(settings, kept, spending, progress)
         try:
             yield judge

@@ -40,6 +40,8 @@ def require(engines: Engines, directory: RunDir, progress: Progress) -> Required
     """Everything that a recipe names, read; raises ValueError for what would fail later. No weights are loaded."""
     config = engines.config
     require_tracking(config)
+    if trusted := say_trusted(config):
+        progress.say(trusted)
     require_launch(config)
     require_cluster(config)
     reference, policy = engines.reference(), engines.policy()
@@ -54,6 +56,13 @@ def require(engines: Engines, directory: RunDir, progress: Progress) -> Required
     return Required(
         reference=reference, policy=policy, replay=replay, prompts=prompts, held_out=held_out, judging=judging
     )
+
+
+def say_trusted(config: Config) -> str:
+    """A warning that names the models whose own code may run; "" where none may."""
+    if not config.trusted:
+        return ""
+    return f"models.trust_remote_code: code of {', '.join(config.trusted)} MAY RUN on this machine with your rights"
 
 
 def require_tracking(config: Config) -> None:

@@ -100,7 +100,12 @@ def judge_settings(config: Config) -> JudgeSettings:
     assert section is not None
     checkpoint = None
     if section.checkpoint is not None:
-        checkpoint = ModelSpec(path=section.checkpoint, dtype=section.dtype, device=config.runtime.device)
+        checkpoint = ModelSpec(
+            path=section.checkpoint,
+            dtype=section.dtype,
+            device=config.runtime.device,
+            trust_remote_code=section.checkpoint in config.trusted,
+        )
     settings = JudgeSettings(
         endpoint=server_of(section, attempts=section.attempts, first_pause_s=0.5),
         checkpoint=checkpoint,

@@ -6,6 +6,7 @@ of what the bytes mean.
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +63,14 @@ def temporary_of(path: Path) -> Path:
 def is_temporary(path: Path) -> bool:
     """Whether a file is what an interrupted write left behind."""
     return path.name.startswith(PREFIX) and path.name.endswith(SUFFIX)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all that is in it; nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sync_file(path: Path) -> None:

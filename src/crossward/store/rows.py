@@ -7,6 +7,7 @@ Lines, Parquet and datasets are read as streams, a row or a block in memory at a
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from crossward.core.addresses import require_no_address
 from crossward.core.plain_text import listed, shown
 from crossward.store.json_lines import decode, parse_json, read_file, read_json_lines
 from crossward.store.parquet_files import first_line, implausible, rows_at_once
@@ -22,7 +24,7 @@ from crossward.store.parquet_files import first_line, implausible, rows_at_once
 LocatedRow = tuple[str, dict[str, Any]]
 EXTENSIONS = (".jsonl", ".json", ".csv", ".parquet")
 _OTHER_FILES = re.compile(r"\.(txt|tsv|ndjson|ya?ml|xml|xlsx?|arrow|feather|gz|zip|zst|pkl|pickle|md)$", re.IGNORECASE)
-LARGEST_BYTES = 2**33  # of a table's values in memory
+LARGEST_BYTES = 2**36  # of a file's values, one batch of them in memory
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -47,6 +49,7 @@ def located_rows(source: Source) -> list[LocatedRow]:
 
 def stream_rows(source: Source) -> Iterator[LocatedRow]:
     """`located_rows`, one after another; what is wrong is raised when its row comes."""
+    require_no_address(source.path, "rows", "a file, a folder or a dataset's name on the hub, and fetch it first")
     path = Path(source.path).expanduser()
     suffix = path.suffix.lower()
     if path.is_dir():
@@ -124,35 +127,32 @@ def csv_rows(path: Path) -> list[LocatedRow]:
 
 
 def _csv_header(path: Path, values: Sequence[str]) -> list[str]:
-    twice = sorted({name for name in values if values.count(name) > 1})
+    twice = sorted(name for name, times in Counter(values).items() if times > 1)
     if twice:
         raise ValueError(f"{path}, line 1: column {shown(twice[0])} is named twice: rename one")
     return list(values)
 
 
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """A batch of rows at a time, so that a table is refused before more of it is decoded than such a file may hold."""
+    """A batch of rows at a time, so that a file is refused before more of it is decoded than such a file may hold."""
     if not path.is_file() or not path.stat().st_size:
         read_file(path)  # which says what is wrong
-    done, left = 0, LARGEST_BYTES
+    number, left = 0, LARGEST_BYTES
     try:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            if twice := [name for name in names if names.count(name) > 1]:
-                raise _Refused(f"{path}: column {shown(twice[0])} is there twice: rename one")
+            if twice := [name for name, times in Counter(names).items() if times > 1]:
+                raise ValueError(f"{path}: column {shown(twice[0])} is there twice: rename one")
             if (why := implausible(file.metadata, path.stat().st_size)) is not None:
-                raise _Refused(f"{path} {why}: it is no file of rows that could be read")
-            for batch in file.iter_batches(batch_size=rows_at_once(file.metadata)):
+                raise ValueError(f"{path} {why}: that is no file of rows that people wrote")
+            for batch in file.iter_batches(rows_at_once(file.metadata)):
                 if (left := left - batch.nbytes) < 0:
-                    raise _Refused(f"{path}, row {done + 1}: more than {LARGEST_BYTES >> 30} GiB of values")
+                    raise ValueError(f"{path}, row {number + 1}: the values take more than {LARGEST_BYTES >> 30} GiB")
                 columns = [_column(path, name, column) for name, column in zip(names, batch.columns, strict=True)]
-                for values in zip(*columns, strict=True):
-                    yield dict(zip(names, values, strict=True))
-                done += batch.num_rows
-    except _Refused:
-        raise
-    except (pa.ArrowException, OSError, ValueError) as error:
-        where = f"{path}, behind row {done}" if done else str(path)
+                yield from (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
+                number += batch.num_rows
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        where = f"{path}, behind row {number}"
         raise ValueError(f"{where}: not a whole Parquet file ({first_line(error)}): make it again") from None
 
 
@@ -161,11 +161,7 @@ def _column(path: Path, name: str, column: pa.Array) -> list[Any]:
     try:
         return column.to_pylist()
     except (pa.ArrowException, ValueError, OverflowError) as error:
-        raise _Refused(f"{path}, column {shown(name)}: a value cannot be read ({first_line(error)})") from None
-
-
-class _Refused(ValueError):
-    """Said in a sentence already."""
+        raise ValueError(f"{path}, column {shown(name)}: a value cannot be read ({first_line(error)})") from None
 
 
 def _folder_rows(source: Source, path: Path) -> Iterator[LocatedRow]:

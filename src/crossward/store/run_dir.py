@@ -83,8 +83,13 @@ class StageDir:
         return self.path / "metrics.jsonl"
 
     @property
+    def training_state(self) -> Path:
+        """From where a training that is cut goes on; gone when the checkpoint is there."""
+        return self.path / "checkpoint.work"
+
+    @property
     def trained(self) -> Path:
-        """What a trainer said of the checkpoint; gone when the stage is done."""
+        """What a trainer said of the checkpoint, from when it is there; stage.json holds it too."""
         return self.path / "trained.json"
 
     def shard(self, language: str, index: int) -> Path:
@@ -110,9 +115,13 @@ class StageDir:
         """train/reference-logprobs/: gone when the stage is done"""
         return self.path / "reference-logprobs"
 
-    def reference_file(self, index: int) -> Path:
-        """train/reference-logprobs/window-00000.parquet"""
-        return self.references / f"window-{index:05d}.parquet"
+    def reference_file(self, language: str, index: int) -> Path:
+        """train/reference-logprobs/<language>/window-00000.parquet"""
+        return self.references / safe_name(language) / f"window-{index:05d}.parquet"
+
+    def tokens_files(self) -> list[Path]:
+        """The files made by `tokens_file` that are there, in order of language."""
+        return sorted(path for path in self.path.glob("tokens/*.jsonl") if not path.name.startswith("."))
 
     def measures_file(self, language: str) -> Path:
         """<stage>/measures/<language>.jsonl"""

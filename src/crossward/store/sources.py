@@ -240,4 +240,4 @@ def lacks(source: Source, language: str, n: int, first: Sequence[str], n_wanted:
 
 
 def _listed(ids: Sequence[str]) -> str:
-    return ", ".join(map(shown, ids))
+    return ", ".join(shown(id) for id in ids[:3])
