@@ -7,6 +7,8 @@ was begun too often without an end is refused in words.
 
 import os
 import pickle
+import threading
+import time
 import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,6 +20,7 @@ from crossward.core.records import ResponseLogprob
 from crossward.engines.protocols import Judged, Work, no_progress
 from crossward.engines.workers import Piece, Step
 
+LOOK_S = 1.0  # between two looks of a replica at whether it is needed
 Row = dict[str, Any]  # place: of the piece; piece, value, failure: pickled
 
 
@@ -87,6 +90,9 @@ class Replica:
         self._name = "a step"
         self._node, self._identity = _here()
         self._failure: Failure | None = None
+        self._engine: Any = None
+        self._at_work = False
+        threading.Thread(target=self._leave_with_record, daemon=True).start()
         try:
             settle_here(around)
             self._step: Step = pickle.loads(step)
@@ -117,6 +123,7 @@ class Replica:
                     f"{name} killed the process of the {self._name} {killed} times (out of memory?): give a replica "
                     "more memory, or make pieces smaller (shard_size)"
                 )
+            self._at_work = True
             value = self._step.do(self._engine, piece, pickle.loads(row["value"]), no_progress)
             made = {**row, "value": pickle.dumps(value)}
             self._record.end.remote(self._name, name)
@@ -124,6 +131,27 @@ class Replica:
         except Exception as error:
             self._record.end.remote(self._name, name)
             return {**row, "failure": pickle.dumps(self._failed(error, name))}
+        finally:
+            self._at_work = False
+
+    def _leave_with_record(self) -> None:
+        """End when the record does, which is when the stream is over: Ray Data alone would keep what a replica holds of
+        its node for as long as something in the driver remembers it.
+        """
+        import ray  # pyright: ignore[reportMissingImports]
+        from ray.exceptions import ActorDiedError, RayError  # pyright: ignore[reportMissingImports]
+
+        while True:
+            time.sleep(LOOK_S)
+            try:
+                _asked(self._record.idle.remote())
+            except ActorDiedError:
+                break
+            except RayError:  # it is being started again
+                continue
+        if self._engine is not None and not self._at_work:
+            self._engine.close()
+        ray.kill(ray.get_runtime_context().current_actor)
 
     def _failed(self, error: Exception, piece: str) -> Failure:
         node = "" if self._node == self._around.node else self._node
@@ -173,7 +201,6 @@ class Look:
 def look_around(folder: str, shared: str, expected: str) -> Look:
     """Of the node that this runs on: `shared` names a file which holds `expected` where the file system is shared."""
     import platform
-    import time
 
     import ray  # pyright: ignore[reportMissingImports]
 

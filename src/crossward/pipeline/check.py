@@ -12,6 +12,7 @@ from crossward.core.records import Prompt
 from crossward.pipeline import provenance
 from crossward.pipeline.assemble import Engines, Model, Prompts
 from crossward.pipeline.choose import require_engine
+from crossward.pipeline.cluster import require_cluster
 from crossward.pipeline.concerns_before import concerns_before
 from crossward.pipeline.judge_stage import Judging
 from crossward.pipeline.launch import require_launch
@@ -178,6 +179,8 @@ def _engines(config: Config, findings: list[Finding]) -> None:
     engines = Engines(config)
     for stage in ("sample", "evaluate"):
         _attempt(findings, f"engine of {stage}", lambda stage=stage: engines.require_sample_engine(stage))
+    if config.cluster is not None:
+        _attempt(findings, "cluster", lambda: require_cluster(config))
     if config.tracking.tracker != "none":
         _attempt(findings, "tracker", lambda: _tracker(config))
     _attempt(findings, "engine of score", lambda: require_engine(config.score.engine, config.runtime.device))
