@@ -320,6 +320,7 @@ TARGETS: tuple[Target, ...] = (
         seeds=_run_seeds,
         read=_sent_run,
         names=("run",),
+        prefix=3,
     ),
     _of_checkpoint("tokenizer", "tokenizer.json", "json"),
     _of_checkpoint("tokenizer-config", "tokenizer_config.json", "json"),

@@ -65,7 +65,7 @@ from crossward.store.run_dir import StageDir
 class Target:
     """One reader. `read(content, folder)` reads the content, from a file in `folder` where it is one.
 
-    An error must hold one of `names`.
+    An error must hold one of `names`. `prefix`: bytes at the beginning that are not of its kind.
     """
 
     name: str
@@ -74,6 +74,7 @@ class Target:
     seeds: Callable[[], Sequence[bytes]]
     read: Callable[[bytes, Path], object]
     names: tuple[str, ...]
+    prefix: int = 0
 
 
 def of_file(

@@ -77,8 +77,10 @@ def main() -> int:
     )
     found: list[str] = []
     total = 0
-    for name in wanted:
-        row, findings = _run(targets[name], 60 * given.minutes / len(wanted), given.seed, given.findings / name)
+    end = time.monotonic() + 60 * given.minutes
+    for place, name in enumerate(wanted):
+        share = max(5.0, (end - time.monotonic()) / (len(wanted) - place))  # of what those before it have left
+        row, findings = _run(targets[name], share, given.seed, given.findings / name)
         total += row["executions"]
         print(
             f"| {name:<20} | {row['executions']:,} | {row['seconds']:.0f} | {row['corpus']} | {len(findings)} | "
@@ -170,7 +172,8 @@ def _work(target: Any, seconds: float, seed: int, folder: Path) -> None:
             draw = random.Random(lot)
             if draw.random() < 0.5:
                 return atheris.Mutate(content, longest)
-            found = mutated(content, target.kind, draw.randrange)
+            before, content = content[: target.prefix], content[target.prefix :]
+            found = before + mutated(content, target.kind, draw.randrange)
             return found[:longest]
 
         for content in target.seeds():

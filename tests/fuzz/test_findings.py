@@ -17,6 +17,7 @@ from crossward.core.judging import parse_template
 from crossward.core.mt_bench import parse_rating
 from crossward.core.rating import parse_points
 from crossward.engines import connections
+from crossward.store import parquet_files
 from crossward.store.metrics_file import read_metrics
 from crossward.store.parquet_files import implausible
 from crossward.store.rows import Source, located_rows
@@ -149,11 +150,14 @@ def varint(value: int) -> bytes:
     return bytes([*found, left])
 
 
-def test_a_parquet_file_that_unpacks_without_end_is_refused_before_it_is(tmp_path: Path):
+def test_a_parquet_file_that_unpacks_without_end_is_refused_before_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(parquet_files, "PLAUSIBLE_BYTES", 2**20)
     path = tmp_path / "bomb.parquet"
     with pq.ParquetWriter(path, pa.schema([("id", pa.string())]), compression="zstd", use_dictionary=False) as writer:
-        for _ in range(20):
-            writer.write_table(pa.table({"id": ["x" * 2**24]}))
+        for _ in range(4):
+            writer.write_table(pa.table({"id": ["x" * 2**20]}))
     with pytest.raises(ValueError, match=r"bomb\.parquet unpacks from \d+ to \d+ bytes"):
         located_rows(Source(path=str(path)))
 

@@ -1,4 +1,4 @@
-"""Every reader of foreign input, on valid files made wrong: a value or a sentence, as tests/support/reader_rule.py asks.
+"""Every reader of foreign input, on valid files made wrong: a value or a sentence (tests/support/reader_rule.py).
 
 Few examples, the same every time; benchmarks/fuzzing.py goes on from here for as long as it is given.
 """
@@ -24,7 +24,7 @@ def test_a_wrong_file_is_a_value_or_a_sentence(target: Target, tmp_path: Path):
     @settings(max_examples=EXAMPLES.get(target.name, 12), suppress_health_check=list(HealthCheck), database=None)
     @given(st.data())
     def check(data: st.DataObject) -> None:
-        content = data.draw(wrong_files(seeds, target.kind))
+        content = data.draw(wrong_files(seeds, target.kind, target.prefix))
         finding = broken_rule(lambda: target.read(content, tmp_path), target.names)
         assert finding is None, f"{finding}\n{content[:500]!r}"
 

@@ -104,13 +104,14 @@ _PIECES: tuple[bytes, ...] = (
 
 
 @strategies.composite
-def wrong_files(draw: strategies.DrawFn, seeds: Sequence[bytes], kind: Kind) -> bytes:
-    """One of the valid contents, made wrong."""
+def wrong_files(draw: strategies.DrawFn, seeds: Sequence[bytes], kind: Kind, prefix: int) -> bytes:
+    """One of the valid contents, made wrong behind its prefix."""
 
     def choose(n: int) -> int:
         return draw(strategies.integers(0, n - 1))
 
-    return mutated(seeds[choose(len(seeds))], kind, choose)
+    content = seeds[choose(len(seeds))]
+    return content[:prefix] + mutated(content[prefix:], kind, choose)
 
 
 def mutated(content: bytes, kind: Kind, choose: Choose) -> bytes:

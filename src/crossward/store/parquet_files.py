@@ -17,6 +17,7 @@ from crossward.store.files import atomic_file
 
 Row = dict[str, Any]
 ROW_GROUP = 1024
+PLAUSIBLE_BYTES = 2**28  # unpacked, of however small a file
 Record = TypeVar("Record")
 
 
@@ -110,7 +111,7 @@ def implausible(metadata: pq.FileMetaData, n_bytes: int) -> str | None:
     if n_rows > max(2**20, 8 * n_bytes) or min([metadata.num_rows, *(group.num_rows for group in groups)]) < 0:
         return f"says that it holds {n_rows} rows in {n_bytes} bytes"
     unpacked = sum(group.total_byte_size for group in groups)
-    if unpacked > max(2**28, 200 * n_bytes):
+    if unpacked > max(PLAUSIBLE_BYTES, 200 * n_bytes):
         return f"unpacks from {n_bytes} to {unpacked} bytes"
     return None
 
