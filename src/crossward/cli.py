@@ -13,6 +13,7 @@ from crossward import console
 from crossward.cli_align import align
 from crossward.cli_check import check
 from crossward.cli_complete import run_folders, stages_of
+from crossward.cli_convert import convert
 from crossward.cli_diagnose import diagnose
 from crossward.cli_evaluate import evaluate
 from crossward.cli_experiment import experiment
@@ -178,6 +179,7 @@ for verb in (
     runs,
     export,
     push,
+    convert,
 ):
     app.command()(verb)
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from crossward.core.hardware import Efficiency, Factors, Hardware
+from crossward.core.plain_text import listed, shown
 from crossward.sections import Positive, Section, Share
 from crossward.yaml_keys import read_yaml, sentences
 
@@ -122,8 +123,10 @@ def hardware_table(file: Path | None = None) -> dict[str, Hardware]:
     tree = read_yaml(HARDWARE, "hardware file", example=HARDWARE.name)
     if file is not None:
         own = read_yaml(file, "hardware file", example="docs/planning.md's")
-        if unknown := sorted(own.keys() - {"efficiencies", "hardware"}):
-            raise ValueError(f"hardware file {file}: unknown key {unknown[0]!r}; known keys: efficiencies, hardware")
+        if unknown := sorted(map(str, own.keys() - {"efficiencies", "hardware"})):
+            raise ValueError(
+                f"hardware file {file}: unknown key {shown(unknown[0])}; known keys: efficiencies, hardware"
+            )
         for section in ("efficiencies", "hardware"):
             tree[section] = _over(tree[section], own.get(section) or {}, where=f"hardware file {file}: {section}")
     rows = {name: _resolved(name, tree["hardware"], file or HARDWARE) for name in tree["hardware"]}
@@ -180,7 +183,7 @@ def read_probe(file: Path) -> tuple[Hardware, float | None]:
         raise ValueError(f"probe file {file} does not exist: make one with --probe --probe-output {file}") from None
     except ValidationError as error:
         raise ValueError(f"probe file {file}: {sentences(error, _Probe, whole='the file')}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"probe file {file} cannot be read ({error}): make it again with --probe-output") from None
     machine = found.hardware
     facts = machine.model_dump(exclude={"efficiency", "factors"})
@@ -197,7 +200,7 @@ def read_probe(file: Path) -> tuple[Hardware, float | None]:
 def _over(base: dict[str, Any], own: Any, *, where: str) -> dict[str, Any]:
     """Rows of a file over those that are there, key by key."""
     if not isinstance(own, dict) or not all(isinstance(row, dict) for row in own.values()):
-        raise ValueError(f"{where} must hold rows of keys by name, got {own!r}")
+        raise ValueError(f"{where} must hold rows of keys by name, got {shown(own)}")
     merged = dict(base)
     for name, row in own.items():
         merged[str(name)] = {**merged.get(name, {}), **row}
@@ -211,17 +214,17 @@ def _resolved(name: str, rows: Mapping[str, Any], file: Path, seen: tuple[str, .
     if base is None:
         return row
     if base not in rows or base in (*seen, name):
-        problem = "is like itself in the end" if base in rows else f"is like {base!r}, which is no row"
-        raise ValueError(f"hardware file {file}: {name!r} {problem}: name one of {', '.join(map(str, rows))}")
+        problem = "is like itself in the end" if base in rows else f"is like {shown(base)}, which is no row"
+        raise ValueError(f"hardware file {file}: {shown(name)} {problem}: name one of {listed(rows)}")
     return {**_resolved(base, rows, file, (*seen, name)), **row}
 
 
 def _hardware(name: str, row: _Hardware, table: _HardwareTable, file: Path) -> Hardware:
     if row.efficiency not in table.efficiencies:
-        known = ", ".join(table.efficiencies)
+        known = listed(table.efficiencies)
         raise ValueError(
-            f"hardware file {file}: {name!r} has the efficiency {row.efficiency!r}, which is not there: name one of "
-            f"{known}, or add it under efficiencies"
+            f"hardware file {file}: {shown(name)} has the efficiency {shown(row.efficiency)}, which is not there: "
+            f"name one of {known}, or add it under efficiencies"
         )
     facts = row.model_dump(exclude={"efficiency", "like"})
     return Hardware(name=name, efficiency=Efficiency(**table.efficiencies[row.efficiency].model_dump()), **facts)

@@ -17,6 +17,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from tests.support.command import call
 from tests.support.families import MAX_POSITIONS, make_family
+from tests.support.planted import plant_pickle
 
 from crossward.core.records import Prompt, SampledPrompt
 from crossward.engines import vllm_engine
@@ -50,6 +51,8 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
     folder = make_family("llama3", tmp_path_factory.mktemp("llama3"), head_size=32)
     path = folder / "generation_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **LEAKS}))
+    for name in ("pytorch_model.bin", "consolidated.00.pth", "model.pt", "training_args.bin"):
+        plant_pickle(folder / name, folder / "mark")
     return ModelSpec(path=str(folder), dtype="float32", device="cpu")
 
 
@@ -76,6 +79,11 @@ def test_draws_do_not_depend_on_neighbours_order_or_calls(sampler: VllmSampler):
     assert ids_of(sampler.sample(PROMPTS, replace(SAMPLING, n=1))) == {k: v[:1] for k, v in ids_of(whole).items()}
     shorter = ids_of(sampler.sample(PROMPTS, replace(SAMPLING, max_new_tokens=4)))
     assert shorter == {key: [(ids or ())[:4] for ids in value] for key, value in ids_of(whole).items()}
+
+
+def test_pickles_beside_the_weights_were_not_touched(spec: ModelSpec, sampler: VllmSampler):
+    assert sampler.sample(PROMPTS[:1], GREEDY)
+    assert not (Path(spec.path) / "mark").exists()
 
 
 def test_seed_language_id_and_index_each_change_the_draw(sampler: VllmSampler):

@@ -26,6 +26,7 @@ from crossward.pipeline.replay import read_replay
 from crossward.pipeline.show import lines_of, lives
 from crossward.pipeline.stage_files import read_pairs, read_sampled, read_scored, stream_ranked
 from crossward.store import manifest, tables
+from crossward.store.checked_files import file_sha256
 from crossward.store.manifest import StageManifest
 from crossward.store.run_dir import IterationDir, RunDir, Stage
 
@@ -331,7 +332,7 @@ def test_replay_adds_offline_pairs_until_they_are_that_share(tmp_path: Path):
     trained = made(here, "train").counts["training"]
     assert trained["replayed"] == 3 * own
     assert trained["pairs"] == 4 * own
-    assert made(here, "train").inputs["replay"] == manifest.file_sha256(offline)
+    assert made(here, "train").inputs["replay"] == file_sha256(offline)
 
 
 def test_what_cannot_be_replayed_is_left_out_before_anything_runs(tmp_path: Path):

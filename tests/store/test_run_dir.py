@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from crossward.store import run_dir
 from crossward.store.run_dir import RunDir
 
 RUN = RunDir(Path("runs/mine"))
@@ -17,6 +18,9 @@ def test_paths():
         "report.html": RUN.report,
         "report.md": RUN.markdown,
         "reward-accuracy.json": RUN.reward_accuracy,
+        "prompts": RUN.prompts,
+        "prompts/es/prompts.json": RUN.prompts_of("es").record,
+        "prompts/es/part-00002.parquet": RUN.prompts_of("es").part(2),
         ".lock": RUN.lock,
         "iteration-2/sample/stage.json": stage.manifest,
         "iteration-2/sample/inputs.json": stage.inputs,
@@ -79,6 +83,32 @@ def test_shards_are_listed_by_language_and_number_without_temporaries(tmp_path):
     assert [(language, index) for language, index, _ in stage.shards()] == wanted
     assert all(path == stage.shard(language, index) for language, index, path in stage.shards())
     assert stage.relative(stage.shard("es", 1)) == "es/part-00001.parquet"
+
+
+@pytest.mark.parametrize("languages", [2, 20])
+def test_going_through_every_language_lists_each_folder_once_or_twice(tmp_path, monkeypatch, languages: int):
+    """Entries that are looked at grow as the number of shards, not as shards times languages."""
+    stage = RunDir(tmp_path).iteration(1).stage("sample")
+    for language in range(languages):
+        for index in range(5):
+            path = stage.shard(f"l{language}", index)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    listed: list[str] = []
+    entries = run_dir._entries
+
+    def noted(folder: Path):
+        for entry in entries(folder):
+            listed.append(entry.path)
+            yield entry
+
+    monkeypatch.setattr(run_dir, "_entries", noted)
+    found = [path for language in stage.languages() for _, _, path in stage.shards(language)]
+    assert len(found) == 5 * languages
+    assert len(listed) <= 2 * len(found)
+    listed.clear()
+    assert len(stage.shards()) == len(found)
+    assert len(listed) <= 2 * len(found)
 
 
 def test_language_files_and_iterations(tmp_path):

@@ -20,6 +20,7 @@ Source = Literal["logprobs", "letter", "equal"]
 NullReason = Literal["unreadable", "refused", "failed", "not-asked"]
 Message = Mapping[str, str]
 _PLACEHOLDERS = ("instruction", "output_1", "output_2")
+_END = "<|im_end|>"
 _BLOCK = re.compile(r"<\|im_start\|>(\w+)\n(.*?)\n?<\|im_end\|>", re.DOTALL)
 # What tokenizers put before a word, and what a judge puts around a name: none of it changes which model it names.
 _AROUND = " \t\r\n▁ĠĊ\"'`*_()[]{}<>.,:;!“”‘’«»"
@@ -66,7 +67,8 @@ def parse_template(text: str, origin: str) -> PairTemplate:
 
     Raises ValueError naming `origin` where a placeholder is missing or a role unknown.
     """
-    blocks = _BLOCK.findall(text) or [("user", text.strip())]
+    closed = text[: text.rfind(_END) + len(_END)] if _END in text else ""  # no block is sought behind the last end
+    blocks = _BLOCK.findall(closed) or [("user", text.strip())]
     for role, _ in blocks:
         if role not in ("system", "user", "assistant"):
             raise ValueError(f"template {origin}: unknown role {role!r}, expected system, user or assistant")

@@ -26,6 +26,7 @@ _DOUBLE = re.compile(r"\\?\[\\?\[([^\[\]]*?)\\?\]\\?\]")
 _SINGLE = re.compile(r"\[([^\[\]]*)\]")
 _NUMBER = re.compile(r"(?:[^\W\d][^\d:]*:)?\s*(\d+)(?:\.(\d*)|,(\d{1,2}))?(?:\s*/\s*10)?")
 _AFTER_COLON = re.compile(r":[\s*_]*$")
+_NEAR = 40  # characters between a colon and its rating: judges write few, and what is sought is sought for each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +96,12 @@ def parse_rating(text: str) -> float | NoRating:
     """
     plain = "".join(map(_plain_digit, text)).translate(_WIDE)
     if doubles := list(_DOUBLE.finditer(plain)):
-        told = [found for found in doubles if _AFTER_COLON.search(plain[: found.start()])]
+        told = [found for found in doubles if _AFTER_COLON.search(plain, max(0, found.start() - _NEAR), found.start())]
         return _value((told or doubles)[-1].group(1))
     if singles := list(_SINGLE.finditer(plain)):
         last = singles[-1]
         at_end = not any(character.isalnum() for character in plain[last.end() :])
-        if at_end or _AFTER_COLON.search(plain[: last.start()]):
+        if at_end or _AFTER_COLON.search(plain, max(0, last.start() - _NEAR), last.start()):
             return _value(last.group(1))
     return NoRating(reason="it holds no rating in double brackets")
 

@@ -4,6 +4,7 @@ Knows no terminal, no HTML and no colours; whoever shows text calls `visible` on
 """
 
 import re
+from collections.abc import Iterable
 
 # ZERO WIDTH JOINER and NON-JOINER are spelling in many languages and stay.
 _STEERING = re.compile(
@@ -46,6 +47,30 @@ def visible_line(text: str) -> str:
     'one␊␉two'
     """
     return visible(text).replace("\n", "␊").replace("\t", "␉")
+
+
+def shown(value: object, longest: int = 60) -> str:
+    """A value of a stranger in an error: its beginning, on one line.
+
+    >>> shown("a\\nb"), shown([1] * 50, 10), shown(16**5000)
+    ("'a\\\\nb'", '[1, 1, ...', 'a value too large to show')
+    """
+    try:
+        text = visible_line(repr(value[: 2 * longest] if isinstance(value, str) else value))
+    except (RecursionError, ValueError):  # nested without end; more digits than Python writes
+        return "a value too large to show"
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def listed(names: Iterable[object], most: int = 12) -> str:
+    """Names of a stranger in an error: the first, each cut, and how many more there are.
+
+    >>> listed(["id", "x" * 100, "\\x1b"], 2)
+    'id, xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx..., and 1 more'
+    """
+    told = [visible_line(str(name)[:80]) for name in names]
+    cut = [name if len(name) <= 40 else f"{name[:37]}..." for name in told[:most]]
+    return ", ".join([*cut, f"and {len(told) - most} more"] if len(told) > most else cut)
 
 
 def _shown(found: re.Match[str]) -> str:

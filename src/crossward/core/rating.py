@@ -16,7 +16,7 @@ Unread = Literal["no-score", "no-number", "other-scale", "out-of-range"]
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}")
 # Characters as wide as a Chinese one, and other scripts' decimal separator and minus.
 _PLAIN = str.maketrans({"：": ":", "／": "/", "．": ".", "，": ",", "٫": ".", "−": "-", "–": "-"})
-_LABEL = re.compile(r"\bscore\b[*_` \t]*(?:\([^()\n]{0,30}\))?[*_` \t]*:", re.IGNORECASE)
+_LABEL = re.compile(r"\bscore\b[*_` \t]{0,20}(?:\([^()\n]{0,30}\))?[*_` \t]{0,20}:", re.IGNORECASE)
 _POINTS = re.compile(
     r"[ \t*_`\"'<\[({]*"
     r"(?P<sign>[-+]?)(?P<whole>\d+)(?:[.,](?P<part>\d+))?"

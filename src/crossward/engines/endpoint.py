@@ -8,15 +8,23 @@ nowhere, and never shown.
 """
 
 import asyncio
+import base64
+import json
 import os
 import random
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import reduce
+from html import escape
 from time import monotonic, time
 from typing import Any, Literal, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote
+
+from crossward.core.addresses import is_exposed, require_address, require_variable
+from crossward.core.plain_text import visible_line
+from crossward.engines.connections import Connections, TooLong, read_json
 
 INSTALL = "the endpoint engine needs httpx: pip install 'crossward[openai]'"
 LONGEST_PAUSE_S = 60.0
@@ -83,6 +91,7 @@ class ChatEndpoint:
         self.endpoint = endpoint
         self.url = completions_url(endpoint.base_url)
         self._key = read_key(endpoint)
+        self._shapes = _shapes(self._key) if self._key else ()
         self._say = say
         self._told_at = -TELL_EVERY_S
         self._untold = 0
@@ -93,12 +102,14 @@ class ChatEndpoint:
         self._gave_up_in_a_row = 0
         self._turn = asyncio.Semaphore(endpoint.concurrency)
         self._httpx = require_httpx()
+        if self._key and is_exposed(self.url):
+            say(f"{self.url}: the key goes over the network UNENCRYPTED; use https where the server has it")
 
-    def client(self) -> "_Connections":
+    def client(self) -> Connections:
         """New connections, to be used as an async context."""
         self._turn = asyncio.Semaphore(self.endpoint.concurrency)  # of the running loop
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        return _Connections(self._httpx, self.endpoint, headers)
+        return Connections(self._httpx, headers, slots=self.endpoint.concurrency, timeout_s=self.endpoint.timeout_s)
 
     async def until(self, ask: Callable[[], Awaitable[Answer]], *, name: str, kept: str = "") -> Answer:
         """The first answer of `ask` that does not raise Again, each try in a slot of its own.
@@ -152,7 +163,7 @@ class ChatEndpoint:
         self._gave_up_in_a_row += 1
         return problem.server == "away" or self._gave_up_in_a_row >= GONE_AFTER
 
-    async def post(self, client: "_Connections", body: Mapping[str, Any], *, name: str) -> Any:
+    async def post(self, client: Connections, body: Mapping[str, Any], *, name: str) -> Any:
         """One request, and what its answer holds as JSON.
 
         Raises Again where another try may help, Refused where this one request is refused, ValueError where all are.
@@ -161,17 +172,28 @@ class ChatEndpoint:
         try:
             async with asyncio.timeout(timeout):
                 reply = await client.post(self.url, json=body)
+        except TooLong as error:
+            raise Again(str(error)) from None
         except (TimeoutError, self._httpx.TimeoutException):
             raise Again(f"no answer within {timeout:g} s") from None
         except self._httpx.HTTPError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise ValueError(
+                    f"{self.url}: the server's certificate cannot be verified, so nothing was sent "
+                    f"({self.excerpt(str(error))}); name your own authority's certificate file in SSL_CERT_FILE"
+                ) from None
             away = "away" if isinstance(error, self._httpx.ConnectError) else None
-            raise Again(self.clean(f"{type(error).__name__}: {error}"), server=away) from None
-        status = int(reply.status_code)
+            raise Again(self.excerpt(f"{type(error).__name__}: {error}"), server=away) from None
+        status = reply.status
         if status in _PASSING or status >= 500:
             wait_s = wait_asked(reply.headers)
             raise Again(f"HTTP {status}: {self.excerpt(reply.text)}", wait_s=wait_s, busy=status in (429, 503))
         if status != 200:
             kind = Refused if status in (400, 413, 422) else ValueError
+            if 300 <= status < 400:
+                raise ValueError(
+                    f"{self.url} sends the request elsewhere (HTTP {status}), which is not followed: name that address"
+                )
             raise kind(
                 f"{self.url} refuses the request for {name} with HTTP {status}: {self.excerpt(reply.text)}; "
                 f"check the address, the model's name ({self.endpoint.model}) and the key"
@@ -179,18 +201,18 @@ class ChatEndpoint:
         if (wait := window_wait(reply.headers)) is not None:
             self._closed_until = max(self._closed_until, monotonic() + min(wait, LONGEST_WAIT_ASKED_S))
         try:
-            return reply.json()
-        except (ValueError, RecursionError):
-            kind = reply.headers.get("content-type", "no content type")
+            return read_json(reply.content)
+        except ValueError:
+            kind = self.excerpt(reply.headers.get("content-type", "no content type"))
             raise Again(f"its answer is not JSON ({kind}): {self.excerpt(reply.text)}") from None
 
     def excerpt(self, text: str) -> str:
         """The first words of what a server says, without the key."""
-        return self.clean(" ".join(text.split()))[:200] or "an empty answer"
+        return visible_line(self.clean(" ".join(text.split()))[:200]) or "an empty answer"
 
     def clean(self, text: str) -> str:
-        """Some servers repeat the key that they refuse."""
-        return text.replace(self._key, "[key]") if self._key else text
+        """Some servers repeat the key that they refuse, one or the other encoded."""
+        return reduce(lambda said, shape: said.replace(shape, "[key]"), self._shapes, text)
 
     def _pause(self, busy: int, wait_s: float | None) -> float:
         """What the server asks for; else twice as long each time that it was busy, or that all who ask failed in turn.
@@ -215,40 +237,6 @@ class ChatEndpoint:
         self._told_at, self._untold = monotonic(), 0
 
 
-class _Connections:
-    """A client a slot, each with one connection: httpx looks through its whole pool at every request, which with 64
-    connections takes longer than the request.
-    """
-
-    def __init__(self, httpx: Any, endpoint: Endpoint, headers: Mapping[str, str]) -> None:
-        certificates = httpx.create_ssl_context()
-        self._clients = [
-            httpx.AsyncClient(
-                headers=headers,
-                limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
-                timeout=endpoint.timeout_s,
-                verify=certificates,
-            )
-            for _ in range(endpoint.concurrency)
-        ]
-        self._free = list(self._clients)
-
-    async def __aenter__(self) -> "_Connections":
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        for client in self._clients:
-            await client.aclose()
-
-    async def post(self, url: str, *, json: Mapping[str, Any]) -> Any:
-        """One request on a connection that is free: as many are asked for at once as there are slots."""
-        client = self._free.pop()
-        try:
-            return await client.post(url, json=json)
-        finally:
-            self._free.append(client)
-
-
 def require_httpx() -> Any:
     """The HTTP library; raises ValueError with the line that installs it."""
     try:
@@ -260,25 +248,7 @@ def require_httpx() -> Any:
 
 def completions_url(base_url: str) -> str:
     """The address of chat completions; http(s) only, and no password in it."""
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not re.fullmatch(
-        r"(.*@)?([\w.-]+|\[[\da-fA-F:.]+\])(:\d+)?", parts.netloc
-    ):
-        raise ValueError(f"the endpoint's address must look like http://localhost:8000/v1 (or https), got {base_url!r}")
-    try:
-        _ = parts.port
-    except ValueError:
-        raise ValueError(f"the endpoint's port must be 0 to 65535, got {base_url!r}") from None
-    if "@" in parts.netloc:
-        raise ValueError(
-            "the endpoint's address holds a password: put the key into an environment variable and name it"
-        )
-    if parts.query or parts.fragment or "?" in base_url or "#" in base_url:
-        raise ValueError(
-            f"the endpoint's address must end with its path, got one with ? or # (at {parts.scheme}://{parts.netloc}): "
-            "a key belongs into an environment variable"
-        )
-    return base_url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
+    return require_address(base_url).rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
 
 
 def require_endpoint(endpoint: Endpoint) -> str:
@@ -292,7 +262,7 @@ def read_key(endpoint: Endpoint) -> str | None:
     """The key from the environment variable that the recipe names; None where it names none."""
     if endpoint.api_key_env is None:
         return None
-    key = os.environ.get(endpoint.api_key_env, "").strip()
+    key = os.environ.get(require_variable(endpoint.api_key_env), "").strip()
     if not key or not key.isascii():
         raise ValueError(f"the environment variable {endpoint.api_key_env} holds no key: export it before the run")
     if not key.isprintable() or any(character.isspace() for character in key):
@@ -300,6 +270,13 @@ def read_key(endpoint: Endpoint) -> str | None:
             f"the key in the environment variable {endpoint.api_key_env} holds a space or a line break: export it alone"
         )
     return key
+
+
+def _shapes(key: str) -> tuple[str, ...]:
+    """The key as it is and as answers may spell it; base64 up to where its neighbours tell."""
+    whole = base64.b64encode(key.encode()).decode().rstrip("=")
+    escaped = (json.dumps(key)[1:-1], escape(key), quote(key, safe=""), quote(key), whole[: len(key) // 3 * 4])
+    return tuple(dict.fromkeys((key, *escaped)))
 
 
 def wait_asked(headers: Mapping[str, str]) -> float | None:

@@ -1,8 +1,8 @@
 """A judge's answer as the row that is kept of it: the verdict, what it was read from, and the words. For all judges."""
 
-from typing import Any
+from typing import Any, cast, get_args
 
-from crossward.core.judging import Answer
+from crossward.core.judging import Answer, Source
 
 
 def row_of(answer: Answer, *, text: str, name: str) -> dict[str, Any]:
@@ -17,6 +17,12 @@ def row_of(answer: Answer, *, text: str, name: str) -> dict[str, Any]:
     }
 
 
-def answer_of(row: dict[str, Any]) -> Answer:
-    """The answer of a row."""
-    return Answer(second_better=row["second_better"], source=row["source"], first=row["first"], second=row["second"])
+def answer_of(row: dict[str, Any] | None) -> Answer | None:
+    """The answer of a row; None where there is none, or it is not what was written: the question is asked again."""
+    match row:
+        case {"second_better": float() | int() as better, "source": str() as source, "first": first, "second": second}:
+            shares = [share for share in (better, first, second) if share is not None]
+            whole = all(isinstance(share, float | int) and not isinstance(share, bool) for share in shares)
+            if whole and source in get_args(Source) and all(0 <= share <= 1 for share in shares):
+                return Answer(second_better=better, source=cast(Source, source), first=first, second=second)
+    return None

@@ -28,6 +28,7 @@ from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from crossward.core.tasks import Score, TaskResult, question_ids
+from crossward.engines.chat_template import apply_bounded
 from crossward.engines.models import base_spec, is_out_of_memory, load_model
 from crossward.engines.protocols import Advance, ModelSpec, no_progress
 
@@ -197,6 +198,9 @@ def _model_class() -> Any:
 
         def begin(self, task: str, watch: Watch | None) -> None:
             self.truncated, self._task, self._watch = 0, task, watch
+
+        def apply_chat_template(self, chat_history: Any, add_generation_prompt: bool = True) -> str:
+            return apply_bounded(self.tokenizer, chat_history, ask=add_generation_prompt)
 
         def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
             return super().loglikelihood(requests, disable_tqdm=True)

@@ -22,6 +22,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 from transformers.utils import logging
 from transformers.utils.peft_utils import find_adapter_config_file
 
+from crossward.core.addresses import require_no_address
+from crossward.core.plain_text import visible_line
 from crossward.engines.protocols import Advance, Dtype, ModelSpec, no_progress
 
 DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -92,7 +94,10 @@ def base_spec(spec: ModelSpec) -> ModelSpec:
     _check_place(spec)
     if not _is_adapter(spec):
         return spec
-    peft_config = PeftConfig.from_pretrained(str(adapter_folder(spec)))
+    try:
+        peft_config = PeftConfig.from_pretrained(str(adapter_folder(spec)))
+    except Exception as error:  # whatever peft raises on a stranger's file
+        raise ValueError(sentence(f"adapter {spec.path} has no readable configuration", error)) from None
     if peft_config.is_prompt_learning or not peft_config.base_model_name_or_path:
         raise ValueError(f"adapter {spec.path} is {peft_config.peft_type}: only LoRA over a named base is supported")
     base = replace(spec, path=peft_config.base_model_name_or_path, revision=peft_config.revision)
@@ -106,8 +111,8 @@ def read_config(spec: ModelSpec) -> PretrainedConfig:
     """The checkpoint's configuration, errors as one sentence."""
     try:
         return AutoConfig.from_pretrained(spec.path, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(_sentence(f"model {spec.path} has no readable configuration", error)) from None
+    except Exception as error:  # whatever transformers raises on a stranger's file
+        raise ValueError(sentence(f"model {spec.path} has no readable configuration", error)) from None
 
 
 def text_config(config: PretrainedConfig) -> dict[str, object]:
@@ -230,7 +235,7 @@ def _load_base(spec: ModelSpec) -> PreTrainedModel:
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise ValueError(_sentence(f"model {spec.path} cannot be loaded from safetensors", error)) from None
+        raise ValueError(sentence(f"model {spec.path} cannot be loaded from safetensors", error)) from None
     model, info = cast(tuple[PreTrainedModel, dict[str, set[str]]], loaded)
     if missing := sorted(info["missing_keys"]):
         raise ValueError(
@@ -247,17 +252,17 @@ def _attention(config: PretrainedConfig) -> str:
 
 def _with_adapter(model: PreTrainedModel, spec: ModelSpec) -> PreTrainedModel:
     """The base with LoRA layers beside its own; the adapter stays in float32 where the base is bfloat16."""
-    folder = adapter_folder(spec)
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise ValueError(f"adapter {spec.path} has no adapter_model.safetensors: save it as safetensors, not pickled")
-    with_adapter = PeftModel.from_pretrained(model, str(folder), is_trainable=False)
+    with_adapter = PeftModel.from_pretrained(model, str(adapter_folder(spec)), is_trainable=False)
     return cast(PreTrainedModel, with_adapter.get_base_model())
 
 
 def _check_place(spec: ModelSpec) -> None:
     """Say what is wrong with a local path before transformers asks the hub for it."""
+    require_no_address(spec.path, "a model", "its folder or its name on the hub")
     folder = Path(spec.path)
     if folder.is_dir():
+        if (folder / "adapter_config.json").is_file():
+            _check_adapter_weights(folder)
         if (folder / "config.json").is_file():
             _check_weights(folder)
         elif not (folder / "adapter_config.json").is_file():
@@ -278,7 +283,22 @@ def _check_weights(folder: Path) -> None:
         return
     found = sorted(file.name for file in folder.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".gguf"))
     got = f"only {found[0]}" if found else "no weights"
-    raise ValueError(f"model folder {folder} holds {got}: expected *.safetensors; convert it, pickles can run code")
+    hint = _convert_hint(folder) if found and not found[0].endswith(".gguf") else "save it so"
+    raise ValueError(f"model folder {folder} holds {got}: expected *.safetensors; {hint}")
+
+
+def _check_adapter_weights(folder: Path) -> None:
+    """transformers, PEFT and vLLM would each take a pickled adapter where there is no other."""
+    if (folder / "adapter_model.safetensors").is_file():
+        return
+    found = next((name for name in ("adapter_model.bin", "adapter_model.pt") if (folder / name).exists()), "no weights")
+    raise ValueError(f"adapter {folder} has no adapter_model.safetensors (but {found}): {_convert_hint(folder)}")
+
+
+def _convert_hint(place: object) -> str:
+    return (
+        f"pickled weights can run code and are never read; convert them with: crossward convert {place} --output FOLDER"
+    )
 
 
 def _is_adapter(spec: ModelSpec) -> bool:
@@ -288,17 +308,21 @@ def _is_adapter(spec: ModelSpec) -> bool:
     try:
         return find_adapter_config_file(spec.path, revision=spec.revision) is not None
     except (OSError, ValueError) as error:
-        raise ValueError(_sentence(f"model {spec.path} is neither a folder nor a reachable hub name", error)) from None
+        raise ValueError(sentence(f"model {spec.path} is neither a folder nor a reachable hub name", error)) from None
 
 
 def adapter_folder(spec: ModelSpec) -> Path:
     """Where an adapter's files are; those of a hub name are fetched."""
     if Path(spec.path).is_dir():
         return Path(spec.path)
-    return Path(snapshot_download(spec.path, revision=spec.revision, allow_patterns=["adapter_*"]))
+    wanted = ["adapter_config.json", "adapter_model.safetensors"]
+    folder = Path(snapshot_download(spec.path, revision=spec.revision, allow_patterns=wanted))
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise ValueError(f"adapter {spec.path} has no adapter_model.safetensors: {_convert_hint(spec.path)}")
+    return folder
 
 
-def _sentence(what: str, error: Exception) -> str:
+def sentence(what: str, error: Exception) -> str:
     """Our sentence, and the first line of the library's own."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{what}: {lines[0]}"
+    return f"{what}: {visible_line(lines[0])[:300]}"

@@ -102,9 +102,9 @@ class OpenAiJudge:
 
     async def _answer(self, client: Any, question: Question, advance: Advance) -> Answer | NoAnswer:
         key = self.key(question)
-        if (row := self._kept.get(key)) is not None:
+        if (answer := answer_of(self._kept.get(key))) is not None:
             advance(1)
-            return answer_of(row)
+            return answer
         unreadable = 0
 
         async def attempt() -> Answer:

@@ -6,7 +6,7 @@ responses (or training steps) are done.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -201,7 +201,7 @@ class Scorer(Protocol):
 class Trainer(Protocol):
     def train(
         self,
-        pairs: Sequence[TrainingPair],
+        pairs: Iterable[TrainingPair],
         training: Training,
         *,
         output: Path,
@@ -210,7 +210,7 @@ class Trainer(Protocol):
     ) -> dict[str, float]:
         """Train with DPO + NLL, save a checkpoint in `output` (resuming one that was cut), log steps to `metrics`.
 
-        `advance` counts optimiser steps.
+        The pairs are taken one by one and kept on the disk. `advance` counts optimiser steps.
         """
         ...
 

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBas
 
 from crossward.core.flores import FLORES, flores_code
 from crossward.core.language import NAMES, language_name
-from crossward.engines.models import base_spec, read_config
+from crossward.engines.models import base_spec, read_config, sentence
 from crossward.engines.protocols import ModelSpec
 
 Style = Literal["flores", "m2m", "mbart", "madlad", "marian", "pair"]
@@ -136,9 +136,8 @@ def load_seq2seq_tokens(spec: ModelSpec, config: PretrainedConfig) -> Seq2SeqTok
         tokenizer: Any = AutoTokenizer.from_pretrained(
             spec.path, revision=spec.revision, trust_remote_code=spec.trust_remote_code
         )
-    except (OSError, ValueError, KeyError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"no tokenizer could be loaded from {spec.path}: {first}") from None
+    except Exception as error:  # whatever transformers and tokenizers raise on a stranger's files
+        raise ValueError(sentence(f"no tokenizer could be loaded from {spec.path}", error)) from None
     return Seq2SeqTokens(tokenizer, config, name=spec.path)
 
 

@@ -12,18 +12,16 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
-from jinja2 import TemplateError
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
+from crossward.core.plain_text import shown
 from crossward.core.records import Response
-from crossward.engines.models import base_spec, read_config
+from crossward.engines.chat_template import BoundedTemplate
+from crossward.engines.models import base_spec, read_config, sentence
 from crossward.engines.protocols import ModelSpec
 
-# Some templates write today's date into the prompt: ids, and with them rewards, would change overnight.
-_TODAY = datetime(2024, 7, 26)
 _SENTINEL = "Sentinel"
 
 
@@ -44,6 +42,7 @@ class ChatTokens:
         # transformers makes a tokenizer of special tokens alone where a folder has no tokenizer files.
         if all(i in self._special_ids or i == tokenizer.unk_token_id for i in tokenizer.get_vocab().values()):
             raise ValueError(f"the tokenizer of {name} knows no words: save its files (tokenizer.json) in that folder")
+        self._template = BoundedTemplate(self.template, name=name, special_tokens=tokenizer.special_tokens_map)
         self._prepends_bos = self._needs_bos()
         self.end_of_turn_id = self._find_end_of_turn()
         eos = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)  # pyright: ignore
@@ -147,18 +146,7 @@ class ChatTokens:
         return {**ids, "end of turn": self.end_of_turn_id, "stop": sorted(self.stop_ids)}
 
     def _render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
-        try:
-            rendered = self._tokenizer.apply_chat_template(
-                messages,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                date_string=_TODAY.strftime("%d %b %Y"),
-                strftime_now=_TODAY.strftime,
-            )
-        except TemplateError as error:
-            raise ValueError(f"the chat template of {self.name} cannot be rendered: {error}") from None
-        assert isinstance(rendered, str)
-        return rendered
+        return self._template.render(messages, add_generation_prompt=add_generation_prompt)
 
     def _encode(self, text: str) -> tuple[int, ...]:
         # Not verbose: what is too long for the model is counted, and never cut.
@@ -223,9 +211,10 @@ def load_tokens(spec: ModelSpec) -> ChatTokens:
         tokenizer = AutoTokenizer.from_pretrained(
             source.path, revision=source.revision, trust_remote_code=source.trust_remote_code
         )
-    except (OSError, ValueError, KeyError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"no tokenizer could be loaded from {source.path}: {first}") from None
+    except Exception as error:  # whatever transformers and tokenizers raise on a stranger's files
+        raise ValueError(sentence(f"no tokenizer could be loaded from {source.path}", error)) from None
+    if isinstance(tokenizer.model_max_length, bool) or not isinstance(tokenizer.model_max_length, int | float):
+        raise ValueError(f"the tokenizer of {source.path} has a model_max_length that is no number: correct it")
     return ChatTokens(tokenizer, generation_eos=_generation_eos(base), name=source.path)
 
 
@@ -261,6 +250,9 @@ def _generation_eos(spec: ModelSpec) -> tuple[int, ...]:
         eos = GenerationConfig.from_pretrained(spec.path, revision=spec.revision or "main").eos_token_id
     except (OSError, ValueError):
         eos = read_config(spec).to_dict().get("eos_token_id")
-    if eos is None:
-        return ()
-    return (eos,) if isinstance(eos, int) else tuple(eos)
+    except Exception as error:  # whatever transformers raises on a stranger's file
+        raise ValueError(sentence(f"the generation config of {spec.path} cannot be read", error)) from None
+    ids = eos if isinstance(eos, list | tuple) else [] if eos is None else [eos]
+    if not all(type(token) is int for token in ids):
+        raise ValueError(f"model {spec.path} names an eos_token_id that is no token id, {shown(eos)}: correct it")
+    return tuple(ids)

@@ -15,10 +15,11 @@ from transformers.trainer_callback import PrinterCallback
 
 from crossward.engines.protocols import Advance, Alignment, ModelSpec, Training, TrainingAnswer, no_progress
 from crossward.engines.tokens import ChatTokens
+from crossward.engines.training_folder import SAVE_SECONDS, TrainingFolder
 from crossward.engines.trl_direct import DirectTrainer
 from crossward.engines.trl_kto import AnswerTrainer, answer_rows, kto_arguments
 from crossward.engines.trl_pairs import PairTrainer
-from crossward.engines.trl_trainer import SAVE_SECONDS, TrlTrainer, dpo_arguments, forget_reference
+from crossward.engines.trl_trainer import TrlTrainer, dpo_arguments, forget_reference
 
 
 class AlignTrainer(TrlTrainer):
@@ -40,13 +41,15 @@ class AlignTrainer(TrlTrainer):
     ) -> dict[str, float]:
         """KTO on answers in their order; saves, logs and continues as `train` does. Nothing is left out here."""
         started = time.monotonic()
-        rows = answer_rows(list(answers), self._tokens)
-        work = output.with_name(output.name + ".work")
-        trainer = self._kto_trainer(rows, work, metrics)
-        last = self._finish(trainer, self._alignment.training, output=output, work=work, advance=advance)
+        work = TrainingFolder(output)
+        with work.held():
+            rows = answer_rows(list(answers), self._tokens)
+            trainer = self._kto_trainer(rows, work.path, metrics)
+            last = self._finish(trainer, self._alignment.training, output=output, work=work, advance=advance)
+            work.remove()
         return last | {"answers": len(rows), "seconds": round(time.monotonic() - started, 3)}
 
-    def _trainer(self, rows: list[dict[str, Any]], training: Training, work: Path, metrics: Path) -> PairTrainer:
+    def _trainer(self, rows: Dataset, training: Training, work: Path, metrics: Path) -> PairTrainer:
         match self._alignment.method:
             case "simpo" | "orpo" as method:
                 trainer = self._pair_trainer(DirectTrainer, rows, training, work, metrics)

@@ -3,21 +3,30 @@
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
+from crossward.engines.processes import ALONE, Processes
 from crossward.engines.protocols import Advance
+from crossward.engines.training_folder import TrainingFolder
 
 
 class Journal(TrainerCallback):
-    """One JSON line per logged step; a resumed training first forgets the steps that it will do again."""
+    """One JSON line per logged step; a resumed training first forgets the steps that it will do again.
 
-    def __init__(self, path: Path) -> None:
+    Without a path nothing is written; that a training diverged is an error everywhere.
+    """
+
+    def __init__(self, path: Path | None) -> None:
         self._path = path
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self._path is None:
+            return
         lines = self._path.read_bytes().splitlines() if self._path.exists() else []
         kept = [line for line in lines if (step := _step(line)) is not None and step <= state.global_step]
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,6 +48,8 @@ class Journal(TrainerCallback):
                     f"training diverged at step {state.global_step}, {odd[0]} is {logs[odd[0]]}: lower the learning "
                     f"rate (now {args.learning_rate:g}) or look at the preferences"
                 )
+            if self._path is None:
+                return
             with self._path.open("a", encoding="utf-8") as journal:
                 journal.write(json.dumps({"step": state.global_step, **logs}) + "\n")
 
@@ -66,13 +77,31 @@ class Steps(TrainerCallback):
 
 
 class SaveByTheClock(TrainerCallback):
-    """Save the trainer's state every so many seconds: steps may take a millisecond or a minute."""
+    """Save the trainer's state every so many seconds: steps may take a millisecond or a minute.
 
-    def __init__(self, seconds: float) -> None:
+    `agree`: of several processes, all save when the first one's clock says so.
+    """
+
+    def __init__(self, seconds: float, *, agree: Callable[[bool, torch.device], bool] = ALONE.agree) -> None:
         self._seconds = seconds
         self._last = time.monotonic()
+        self._agree = agree
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if time.monotonic() - self._last >= self._seconds and state.global_step < state.max_steps:
+        due = time.monotonic() - self._last >= self._seconds and state.global_step < state.max_steps
+        if self._agree(due, args.device):
             control.should_save = True
             self._last = time.monotonic()
+
+
+class MarkWhole(TrainerCallback):
+    """Say that a state is whole when every process has written its part."""
+
+    def __init__(self, folder: TrainingFolder, processes: Processes) -> None:
+        self._folder = folder
+        self._processes = processes
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._processes.wait()
+        if self._processes.first:
+            self._folder.mark_whole(state.global_step, self._processes.sharding, self._processes.count)

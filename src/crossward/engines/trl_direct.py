@@ -5,13 +5,14 @@ every token, and normalise over micro-batches (ORPO's NLL over the prompt's toke
 every pair of a step weighs the same; the preference terms are those of TRL (tests/engines/test_trl_direct.py).
 """
 
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from crossward.core.direct_losses import odds_ratio_loss, simpo_loss
 from crossward.core.losses import nll_per_sequence
+from crossward.engines.step_batches import NAME
 from crossward.engines.trl_pairs import PairTrainer, packed_sums, padded_sums
 
 
@@ -37,7 +38,7 @@ class DirectTrainer(PairTrainer):
             case "orpo":
                 preference = odds_ratio_loss(chosen, rejected, n_chosen, n_rejected)
                 losses = nll + self.beta * preference
-        share = self._share(len(chosen))
+        share = self._share(inputs[NAME])
         means = (chosen / n_chosen, rejected / n_rejected)
         self._note_means(*means, preference=preference, nll=nll, share=share)
         loss = losses.mean() * share
@@ -52,6 +53,4 @@ class DirectTrainer(PairTrainer):
             "logps_per_token/chosen": chosen,
             "logps_per_token/rejected": rejected,
         }
-        for name, value in values.items():
-            gathered = self.accelerator.gather(value.detach())  # as in trl_pairs.py: not gather_for_metrics
-            self._metrics["train"][name].append(cast(Tensor, gathered).mean().item() * share)
+        self._log_means(values, share)

@@ -6,12 +6,10 @@ responses behind it, no padding. Models that packs do not fit are trained on TRL
 core/losses.py either way.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel
 from trl import DPOTrainer
@@ -19,6 +17,7 @@ from trl import DPOTrainer
 from crossward.core.losses import dpo_loss, nll_over_tokens, nll_per_sequence
 from crossward.engines.logprobs import pack_logprobs
 from crossward.engines.packs import Pack, TokenGroup, pack
+from crossward.engines.step_batches import NAME, StepBatches, StepLoader
 
 
 def pair_collator(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -71,6 +70,27 @@ class PairTrainer(DPOTrainer):
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         return None
 
+    def get_train_dataloader(self) -> Any:
+        """The library's own gives processes equal numbers of rows, some of them twice; ours gives each row once."""
+        args = self.args
+        micro = args.per_device_train_batch_size
+        batches = StepBatches(
+            len(cast(Any, self.train_dataset)),
+            micro=micro,
+            batch=self._pairs_a_step(),
+            processes=args.world_size,
+            process=args.process_index,
+            seed=args.seed,
+        )
+        return StepLoader(self.train_dataset, batches, self.data_collator, pin_memory=args.dataloader_pin_memory)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """The library counts epochs in micro-batches, of which several processes take fewer; we count them in pairs."""
+        n, batch = len(cast(Any, self.train_dataset)), self._pairs_a_step()
+        epochs, steps = divmod(self.state.global_step, -(-n // batch))
+        self.state.epoch = epochs + steps * batch / n
+        super().log(logs, start_time)
+
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False) -> Any:
         """core/losses.dpo_nll_loss of one micro-batch, scaled so that every pair of a step weighs the same."""
         packed = "layout" in inputs
@@ -78,20 +98,26 @@ class PairTrainer(DPOTrainer):
         reference = inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]
         preference = dpo_loss(chosen, rejected, *reference, beta=self.beta)
         nll = (nll_over_tokens if self.nll_over_tokens else nll_per_sequence)(chosen, n_chosen_tokens)
-        share = self._share(len(chosen))
+        share = self._share(inputs[NAME])
         self._note(chosen, rejected, *reference, preference=preference, nll=nll, share=share)
         loss = (preference + self.nll_weight * nll).mean() * share
         return (loss, {}) if return_outputs else loss
 
     def _share(self, pairs: int) -> float:
-        """Weight of a micro-batch in its step: the Trainer averages micro-batches, the method averages pairs."""
-        if self.args.world_size > 1:
-            return 1.0
-        assert isinstance(self.train_dataset, Dataset)
-        batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        steps = math.ceil(len(self.train_dataset) / batch)
-        in_step = min(batch, len(self.train_dataset) - self.state.global_step % steps * batch)
-        return pairs / in_step * self.current_gradient_accumulation_steps
+        """Weight of a micro-batch with `pairs` pairs that count, in its step.
+
+        The Trainer averages over micro-batches and over processes, the method averages over the step's pairs. By hand:
+        5 pairs in steps of 4, two processes, micro-batches of 2. In the first step each has one micro-batch of 2 pairs:
+        2 / 4 · 1 · 2 = 1. In the second, process 0 has the one pair: 1 / 1 · 1 · 2 = 2; process 1 has none: 0; and the
+        mean over both is the pair's own loss.
+        """
+        n, batch = len(cast(Any, self.train_dataset)), self._pairs_a_step()
+        in_step = min(batch, n - self.state.global_step % -(-n // batch) * batch)
+        return pairs / in_step * self.current_gradient_accumulation_steps * self.args.world_size
+
+    def _pairs_a_step(self) -> int:
+        args = self.args
+        return args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
 
     def _note(
         self,
@@ -106,7 +132,8 @@ class PairTrainer(DPOTrainer):
     ) -> None:
         """What a step logs besides its loss: both terms apart, rewards (β·log-ratio), log-probabilities (nats).
 
-        TRL averages what is noted over the micro-batches; `share` makes that a mean over the step's pairs.
+        TRL averages what is noted over the micro-batches; `share` makes that a mean over the step's pairs. One exchange
+        among the processes, whatever is logged.
         """
         rewards = self.beta * (chosen - reference_chosen), self.beta * (rejected - reference_rejected)
         values = {
@@ -119,10 +146,14 @@ class PairTrainer(DPOTrainer):
             "logps/chosen": chosen,
             "logps/rejected": rejected,
         }
-        for name, value in values.items():
-            # Not gather_for_metrics: with micro-batches read ahead it cuts each of an epoch's last step to the last.
-            gathered = self.accelerator.gather(value.detach())
-            self._metrics["train"][name].append(cast(Tensor, gathered).mean().item() * share)
+        self._log_means(values, share)
+
+    def _log_means(self, values: dict[str, Tensor], share: float) -> None:
+        means = torch.stack([value.detach().float().mean() for value in values.values()]).double() * share
+        # Not gather_for_metrics: with micro-batches read ahead it cuts each of an epoch's last step to the last.
+        gathered = cast(Tensor, self.accelerator.gather(means)).view(self.args.world_size, -1).mean(0)
+        for name, mean in zip(values, gathered.tolist(), strict=True):
+            self._metrics["train"][name].append(mean)
 
 
 def packed_sums(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,11 +11,11 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
 from datasets import Dataset
@@ -27,27 +27,40 @@ from transformers.trainer_callback import PrinterCallback, TrainerCallback
 from trl import DPOConfig
 
 from crossward.engines.logprobs import share_prompts
-from crossward.engines.models import DTYPES, base_spec, load_model, resolve_device
+from crossward.engines.models import DTYPES, adapter_folder, base_spec, load_model, resolve_device
+from crossward.engines.pair_table import open_pairs, write_pairs
+from crossward.engines.processes import ALONE, Processes
 from crossward.engines.protocols import Advance, Lora, ModelSpec, Training, TrainingPair, no_progress
 from crossward.engines.tokens import ChatTokens
-from crossward.engines.trl_callbacks import Journal, SaveByTheClock, Steps
+from crossward.engines.training_folder import SAVE_SECONDS, TrainingFolder
+from crossward.engines.trl_callbacks import Journal, MarkWhole, SaveByTheClock, Steps
 from crossward.engines.trl_pairs import PairTrainer, accept_packs, pair_collator
 
 OnPairs = TypeVar("OnPairs", bound=PairTrainer)
-SAVE_SECONDS = 600.0  # how much training a killed run loses at most
 
 
 class TrlTrainer:
-    """protocols.Trainer over one checkpoint; a LoRA adapter's folder is continued."""
+    """protocols.Trainer over one checkpoint; a LoRA adapter's folder is continued.
 
-    def __init__(self, spec: ModelSpec, tokens: ChatTokens, *, save_seconds: float = SAVE_SECONDS) -> None:
+    `processes`: this process is one of several that train together (train_worker.py).
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        tokens: ChatTokens,
+        *,
+        save_seconds: float = SAVE_SECONDS,
+        processes: Processes = ALONE,
+    ) -> None:
         self._spec = spec
         self._tokens = tokens
         self._save_seconds = save_seconds
+        self._processes = processes
 
     def train(
         self,
-        pairs: Sequence[TrainingPair],
+        pairs: Iterable[TrainingPair],
         training: Training,
         *,
         output: Path,
@@ -60,46 +73,47 @@ class TrlTrainer:
         leaves its state in the sibling folder `<output>.work` and continues from there. Pairs longer than
         `training.max_length` tokens are left out and counted as `dropped_too_long`, never cut.
         """
-        if output.exists():
-            raise ValueError(f"checkpoint {output} exists already: delete it to train again")
         started = time.monotonic()
-        rows = _rows(pairs, self._tokens)
-        kept = [row for row in rows if row.pop("length") <= training.max_length]
-        if not kept:
-            raise ValueError(
-                f"none of {len(rows)} pairs fits into max_length {training.max_length} tokens: raise train.max_length"
-            )
-        work = output.with_name(output.name + ".work")
-        trainer = self._trainer(kept, training, work, metrics)
-        last = self._finish(trainer, training, output=output, work=work, advance=advance)
-        return {
-            **last,
-            "pairs": len(kept),
-            "tokens": sum(2 * len(r["prompt_ids"]) + len(r["chosen_ids"]) + len(r["rejected_ids"]) for r in kept),
-            "dropped_too_long": len(rows) - len(kept),
-            "seconds": round(time.monotonic() - started, 3),
-        }
+        work = TrainingFolder(output)
+        with work.held():
+            counts = write_pairs(work.pairs, pairs, self._tokens, max_length=training.max_length)
+            last = self.train_table(work.pairs, training, output=output, metrics=metrics, advance=advance)
+            work.remove()
+        return {**last, **asdict(counts), "seconds": round(time.monotonic() - started, 3)}
 
-    def _trainer(self, rows: list[dict[str, Any]], training: Training, work: Path, metrics: Path) -> PairTrainer:
+    def train_table(
+        self, table: Path, training: Training, *, output: Path, metrics: Path, advance: Advance = no_progress
+    ) -> dict[str, float]:
+        """`train` on pairs that are written already (pair_table.py); the folder of a training that was cut stays."""
+        work = TrainingFolder(output)
+        trainer = self._trainer(open_pairs(table), training, work.path, metrics)
+        return self._finish(trainer, training, output=output, work=work, advance=advance)
+
+    def _trainer(self, rows: Dataset, training: Training, work: Path, metrics: Path) -> PairTrainer:
         trainer = self._pair_trainer(PairTrainer, rows, training, work, metrics)
         trainer.nll_over_tokens = training.nll_normalisation == "tokens"
         return trainer
 
     def _pair_trainer(
-        self, kind: type[OnPairs], rows: list[dict[str, Any]], training: Training, work: Path, metrics: Path
+        self, kind: type[OnPairs], rows: Dataset, training: Training, work: Path, metrics: Path
     ) -> OnPairs:
         """A trainer of pairs, on packs where the model takes them."""
         model, base, device = self._model(training)
         packs = share_prompts(base, training=True) is None
+        args = dpo_arguments(
+            training, len(rows), work, device, bf16=self._spec.dtype == "bfloat16", processes=self._processes
+        )
+        self._processes.begin(args)
         trainer = kind(
             model=model,
-            args=dpo_arguments(training, len(rows), work, device, bf16=self._spec.dtype == "bfloat16"),
-            train_dataset=Dataset.from_list(rows),
+            args=args,
+            train_dataset=rows,
             # TRL sets pad tokens on what it is given; the checkpoint keeps the tokenizer that it came with.
             processing_class=copy.deepcopy(self._tokens.tokenizer),
             data_collator=pair_collator if packs else None,
             callbacks=self._callbacks(metrics),
         )
+        self._processes.keep_float32(trainer.accelerator)
         if packs:
             accept_packs(base)
         trainer.remove_callback(PrinterCallback)  # the journal keeps every step; nothing is talked into the terminal
@@ -110,40 +124,56 @@ class TrlTrainer:
     def _model(self, training: Training) -> tuple[PreTrainedModel | PeftModel, PreTrainedModel, torch.device]:
         """What is trained, the model under its adapter, and where."""
         torch.manual_seed(training.seed)  # a new adapter's weights are drawn before TRL sets its own seed
-        model = _trainable(self._spec, training.lora)
-        base = cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
-        device = resolve_device(self._spec.device)
-        if device.type == "cuda" and (device.index or 0) > 0:
+        device = resolve_device(self._processes.device(self._spec.device))
+        if self._processes.count == 1 and device.type == "cuda" and (device.index or 0) > 0:
             raise ValueError(f"training runs on the first visible GPU, got {device}: set CUDA_VISIBLE_DEVICES instead")
+        # What is sharded over the processes is read on the CPU: whole, it might not fit into one GPU.
+        place = "cpu" if self._processes.sharded else str(device)
+        model = _trainable(replace(self._spec, device=place), training.lora)
+        base = cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
         return model, base, device
 
     def _callbacks(self, metrics: Path) -> list[TrainerCallback]:
-        return [Journal(metrics), SaveByTheClock(self._save_seconds)]
+        """Only the first of several processes writes the journal."""
+        processes = self._processes
+        journal = Journal(metrics if processes.first else None)
+        return [journal, SaveByTheClock(self._save_seconds, agree=processes.agree)]
 
     def _finish(
-        self, trainer: BaseTrainer, training: Training, *, output: Path, work: Path, advance: Advance
+        self, trainer: BaseTrainer, training: Training, *, output: Path, work: TrainingFolder, advance: Advance
     ) -> dict[str, float]:
         """Train to the end, from the last state that was kept; save; returns the last step's values and the steps."""
+        processes = self._processes
         with _full_disk_as_oserror(output.parent):
             trainer.add_callback(Steps(advance))
-            trainer.train(resume_from_checkpoint=_last_checkpoint(work))
-            self._save(trainer.model, training, output)
-        shutil.rmtree(work, ignore_errors=True)
+            if processes.count > 1:
+                trainer.add_callback(MarkWhole(work, processes))
+            trainer.train(resume_from_checkpoint=work.last_state(processes.sharding, processes.count))
+            self._save(trainer, training, output)
         logged = trainer.state.log_history[-2].items()  # the very last entry sums the training up
         last = {key: float(value) for key, value in logged if isinstance(value, int | float)}
         return last | {"steps": trainer.state.global_step}
 
-    def _save(self, model: Any, training: Training, output: Path) -> None:
+    def _save(self, trainer: BaseTrainer, training: Training, output: Path) -> None:
         """Weights as safetensors, tokenizer and generation config as they came, under the final name in one step."""
-        whole = output.with_name(f".{output.name}.tmp")
-        shutil.rmtree(whole, ignore_errors=True)
-        model.to(DTYPES[training.save_dtype])
-        if not isinstance(model, PeftModel):
-            base = base_spec(self._spec)
-            model.generation_config = _generation_config(base)
-        model.save_pretrained(str(whole), safe_serialization=True)
-        self._tokens.tokenizer.save_pretrained(str(whole))
-        whole.replace(output)
+        model = cast(PreTrainedModel | PeftModel, trainer.accelerator.unwrap_model(trainer.model))
+        state = self._processes.gathered(model, trainer.model_wrapped)
+        if self._processes.first:
+            whole = output.with_name(f".{output.name}.tmp")
+            shutil.rmtree(whole, ignore_errors=True)
+            dtype = DTYPES[training.save_dtype]
+            if state is None:
+                model.to(dtype)
+            else:
+                state = {name: value.to(dtype) for name, value in state.items()}
+            if not isinstance(model, PeftModel):
+                model.generation_config = _generation_config(base_spec(self._spec))
+            model.save_pretrained(str(whole), safe_serialization=True, state_dict=state)
+            if state is not None and not isinstance(model, PeftModel):
+                _say_dtype(whole / "config.json", training.save_dtype)
+            self._tokens.tokenizer.save_pretrained(str(whole))
+            whole.replace(output)
+        self._processes.wait()
 
 
 def forget_reference(model: PreTrainedModel | PeftModel) -> None:
@@ -164,28 +194,6 @@ def _full_disk_as_oserror(folder: Path) -> Iterator[None]:
         raise
 
 
-def _rows(pairs: Sequence[TrainingPair], tokens: ChatTokens) -> list[dict[str, Any]]:
-    rows = []
-    for pair in pairs:
-        prompt = list(tokens.prompt_ids(pair.instruction))
-        chosen, rejected = (list(tokens.response_ids(response)) for response in (pair.chosen, pair.rejected))
-        if not chosen:
-            raise ValueError(
-                f"the chosen response to {pair.instruction[:60]!r} has no tokens to learn: leave the pair out"
-            )
-        rows.append(
-            {
-                "prompt_ids": prompt,
-                "chosen_ids": chosen,
-                "rejected_ids": rejected,
-                "ref_chosen_logps": pair.reference_chosen_logprob,
-                "ref_rejected_logps": pair.reference_rejected_logprob,
-                "length": len(prompt) + max(len(chosen), len(rejected)),
-            }
-        )
-    return rows
-
-
 def _trainable(spec: ModelSpec, lora: Lora | None) -> PreTrainedModel | PeftModel:
     """The model to train. Full fine-tuning holds its weights in float32 whatever the dtype of sampling and scoring:
 
@@ -195,7 +203,7 @@ def _trainable(spec: ModelSpec, lora: Lora | None) -> PreTrainedModel | PeftMode
     if base is not spec:
         # The base with the previous iteration's adapter. Its reference is that adapter's policy, which comes by value;
         # switching the adapter off, as some trainers do, would give the bare base model instead.
-        return PeftModel.from_pretrained(load_model(base), spec.path, is_trainable=True)
+        return PeftModel.from_pretrained(load_model(base), str(adapter_folder(spec)), is_trainable=True)
     if lora is None:
         return load_model(replace(spec, dtype="float32")).requires_grad_(True).train()
     modules = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
@@ -210,12 +218,9 @@ def _trainable(spec: ModelSpec, lora: Lora | None) -> PreTrainedModel | PeftMode
     return PeftModel(load_model(base), config)
 
 
-def dpo_arguments(training: Training, n_pairs: int, work: Path, device: torch.device, *, bf16: bool) -> DPOConfig:
-    if training.batch_size % training.micro_batch_size:
-        raise ValueError(
-            f"batch_size must be a multiple of micro_batch_size, got {training.batch_size} and "
-            f"{training.micro_batch_size}"
-        )
+def dpo_arguments(
+    training: Training, n_pairs: int, work: Path, device: torch.device, *, bf16: bool, processes: Processes = ALONE
+) -> DPOConfig:
     on_cpu = device.type == "cpu"
     return DPOConfig(
         output_dir=str(work),
@@ -226,7 +231,7 @@ def dpo_arguments(training: Training, n_pairs: int, work: Path, device: torch.de
         num_train_epochs=training.epochs,
         max_steps=-1 if training.max_steps is None else training.steps(n_pairs),
         per_device_train_batch_size=training.micro_batch_size,
-        gradient_accumulation_steps=training.batch_size // training.micro_batch_size,
+        gradient_accumulation_steps=processes.accumulation(training.batch_size, training.micro_batch_size),
         # Rounded down: the library rounds up, and as a warm-up begins at rate 0, a single step would learn nothing.
         warmup_steps=int(training.warmup_ratio * training.steps(n_pairs)),
         lr_scheduler_type="constant_with_warmup" if training.scheduler == "constant" else training.scheduler,
@@ -236,30 +241,21 @@ def dpo_arguments(training: Training, n_pairs: int, work: Path, device: torch.de
         gradient_checkpointing=training.gradient_checkpointing,
         disable_dropout=training.lora is None or training.lora.dropout == 0.0,
         bf16=bf16 and not on_cpu,
-        use_cpu=on_cpu,
+        use_cpu=on_cpu and processes.sharding != "deepspeed",  # which it knows by itself, and accelerate does not
         dataloader_pin_memory=not on_cpu,
         logging_steps=1,
         save_strategy="no",
-        save_total_limit=1,
+        save_total_limit=1 if processes.count == 1 else None,  # MarkWhole drops the others when the new one is whole
         report_to="none",
         disable_tqdm=True,
         use_cache=True,  # goes into the saved configuration; no forward of ours uses a cache
     )
 
 
-def _last_checkpoint(work: Path) -> str | None:
-    """The newest whole state of a training that was cut; trainer_state.json is what the Trainer writes last."""
-    whole = [path.parent for path in work.glob("checkpoint-*/trainer_state.json") if _is_json(path)]
-    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
-
-
-def _is_json(file: Path) -> bool:
-    """Whether a file was written to its end."""
-    try:
-        json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return True
+def _say_dtype(config: Path, dtype: str) -> None:
+    """What weights were saved in, which the library takes from the model that they were gathered from."""
+    said = json.loads(config.read_text(encoding="utf-8")) | {"dtype": dtype}
+    config.write_text(json.dumps(said, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _generation_config(spec: ModelSpec) -> GenerationConfig:

@@ -11,6 +11,7 @@ from crossward.core.instructions import Steering, judged_under
 from crossward.core.records import Prompt
 from crossward.engines.endpoint import Endpoint, require_endpoint
 from crossward.engines.models import base_spec, fingerprint_size, max_positions, model_fingerprint, read_config, settle
+from crossward.engines.prompt_lengths import longest_prompt
 from crossward.engines.protocols import (
     LanguageIdentifier,
     ModelSpec,
@@ -22,9 +23,9 @@ from crossward.engines.protocols import (
 from crossward.engines.tokens import ChatTokens, compare_tokens, load_tokens
 from crossward.engines.workers import IN_PROCESS, Workers
 from crossward.pipeline.choose import endpoint_sampler, local_sampler, local_scorer, require_engine, resolved
+from crossward.pipeline.cluster import recipe_workers
 from crossward.pipeline.given import NOTHING_GIVEN, Given
 from crossward.pipeline.progress import SILENT, Progress, in_megabytes
-from crossward.pipeline.streams import counted
 from crossward.pipeline.unpack import vllm_options
 
 Prompts = Mapping[str, Sequence[Prompt]]
@@ -41,11 +42,10 @@ class Model:
 
 @dataclass(slots=True)
 class Known:
-    """What was read of checkpoints: tokenizers and lengths of prompts by fingerprint, that by path and revision."""
+    """What was read of checkpoints: tokenizers by fingerprint, that by path and revision."""
 
     tokens: dict[str, ChatTokens] = field(default_factory=dict)
     fingerprints: dict[tuple[str, str | None], str] = field(default_factory=dict)
-    lengths: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -68,7 +68,12 @@ class Engines:
 
     def workers(self, *, here: bool = False) -> Workers:
         """Who does the shards of a stage; `here`: it must be this process."""
-        return IN_PROCESS
+        if here or self.config.cluster is None:
+            return IN_PROCESS
+        scoring, own = self.config.score.engine, self.sample_engine("evaluate")["engine"]
+        translating = own if self.config.translator.engine == "policy" else self.config.translator.engine
+        engines = {"sampler": own, "policy": scoring, "reference": scoring, "translator": translating, "judge": "vllm"}
+        return recipe_workers(self.config, engines, self.progress)
 
     def model(self, path: str, revision: str | None, *, fingerprint: str | None = None) -> Model:
         """A model of the recipe; hashes its files where `fingerprint` is not known already."""
@@ -79,6 +84,8 @@ class Engines:
                 with in_megabytes(self.progress, f"hashing {path}", fingerprint_size(spec)) as advance:
                     found[name] = model_fingerprint(spec, advance=advance)
             fingerprint = found[name]
+        else:  # a checkpoint that the run trained: the policy's code, if any
+            spec = replace(spec, trust_remote_code=self.config.models.policy in self.config.trusted)
         return Model(spec=spec, fingerprint=fingerprint)
 
     def model_spec(self, path: str, revision: str | None = None) -> ModelSpec:
@@ -88,7 +95,7 @@ class Engines:
             dtype=self.config.models.dtype,
             device=self.config.runtime.device,
             revision=revision,
-            trust_remote_code=self.config.models.trust_remote_code,
+            trust_remote_code=path in self.config.trusted,
         )
 
     @property
@@ -137,19 +144,22 @@ class Engines:
         positions = max_positions(read_config(base_spec(policy.spec)))
         reward = self.config.reward
         steering = Steering(**reward.steering.model_dump())
-        sampled = [p.instruction for group in prompts.values() for p in group]
-        judged = [
-            judged_under(p, view, steering) for group in prompts.values() for p in group for view in reward.scored_views
-        ]
-        asked = [p.instruction for group in held_out.values() for p in group]
         said = ""
-        for key, texts, new in (
-            ("sample", [*sampled, *judged], self.config.sample.max_new_tokens),
-            ("evaluate", asked, self.config.evaluate.max_new_tokens),
+        for key, groups, views, new in (
+            ("sample", prompts, reward.scored_views, self.config.sample.max_new_tokens),
+            ("evaluate", held_out, (), self.config.evaluate.max_new_tokens),
         ):
-            with self.progress.task(f"longest prompt of {key}: prompts", len(texts)) as advance:
-                longest = max((self._length(policy, text) for text in counted(texts, advance)), default=0)
-            if texts and positions is not None and longest + new > positions:
+            n_texts = (1 + len(views)) * sum(map(len, groups.values()))
+            longest = 0
+            with self.progress.task(f"longest prompt of {key}: prompts", n_texts) as advance:
+                for group in groups.values():
+                    texts = (
+                        text
+                        for prompt in group
+                        for text in (prompt.instruction, *(judged_under(prompt, view, steering) for view in views))
+                    )
+                    longest = longest_prompt(self.tokens(policy), texts, longest=longest, advance=advance)
+            if n_texts and positions is not None and longest + new > positions:
                 raise ValueError(
                     f"the longest prompt of {key}, as sampled or judged, has {longest} tokens and {key}.max_new_tokens "
                     f"is {new}, but the model has {positions} positions: lower {key}.max_new_tokens or leave the "
@@ -157,12 +167,6 @@ class Engines:
                 )
             said = said or f"longest prompt {longest} tokens, {new} new ones, {positions} positions"
         return said
-
-    def _length(self, model: Model, text: str) -> int:
-        key, found = (model.fingerprint, text), self.known.lengths
-        if key not in found:
-            found[key] = len(self.tokens(model).prompt_ids(text))
-        return found[key]
 
     def sample_engine(self, stage: Literal["sample", "evaluate"]) -> dict[str, str]:
         """What draws a stage's responses, as its manifest records it: another engine draws other texts."""
@@ -224,9 +228,15 @@ class Engines:
         return HfScorer(model.spec, self.tokens(model), batch_tokens=self.config.runtime.score_tokens)
 
     def trainer(self, model: Model) -> Trainer:
+        """What trains a checkpoint: this process, or those that the recipe's command starts."""
+        from crossward.engines.launched_trainer import LaunchedTrainer
         from crossward.engines.trl_trainer import TrlTrainer
 
-        return TrlTrainer(model.spec, self.tokens(model))
+        match self.config.train.launch:
+            case None:
+                return TrlTrainer(model.spec, self.tokens(model))
+            case launch:
+                return LaunchedTrainer(model.spec, self.tokens(model), launch)
 
     def identified_by(self, languages: Sequence[str]) -> dict[str, Any]:
         """What `identifier` depends on, for the manifests of stages that use it."""

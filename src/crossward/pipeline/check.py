@@ -14,11 +14,12 @@ from crossward.pipeline.assemble import Engines, Model, Prompts
 from crossward.pipeline.choose import require_engine
 from crossward.pipeline.concerns_before import concerns_before
 from crossward.pipeline.judge_stage import Judging
+from crossward.pipeline.launch import require_launch
 from crossward.pipeline.progress import Silent
 from crossward.pipeline.prompts import counted_prompts, evaluation_prompts, training_prompts
 from crossward.pipeline.ranking import require_ranking
 from crossward.pipeline.replay import read_replay
-from crossward.pipeline.requirements import require_tracking
+from crossward.pipeline.requirements import require_tracking, say_trusted
 from crossward.store.run_dir import RunDir
 
 
@@ -58,6 +59,8 @@ def look(config: Config, *, planned: frozenset[str] = frozenset()) -> Looked:
     findings: list[Finding] = []
     prompts, held_out, counts = _prompts(config, findings)
     _languages(config, findings)
+    if trusted := say_trusted(config):
+        findings.append(Finding(level="warning", subject="trusted code", text=trusted))
     later = "policy" in planned and not all(
         Path(path).is_dir() for path in (config.models.policy, config.models.reference)
     )
@@ -70,6 +73,8 @@ def look(config: Config, *, planned: frozenset[str] = frozenset()) -> Looked:
         _models(config, prompts, held_out, findings)
         _engines(config, findings)
     _pairing(config, findings)
+    if config.train.launch is not None:
+        _attempt(findings, "launch", lambda: require_launch(config))
     _judge(config, held_out, findings)
     _run_folder(config, findings)
     _concerns(config, held_out, findings)

@@ -17,8 +17,10 @@ from crossward.experiment_config import JUDGE_METRICS, WORLD_METRICS
 from crossward.pipeline.policies import REFERENCE, policies_of
 from crossward.pipeline.progress import Progress
 from crossward.store import manifest
+from crossward.store.checked_files import file_sha256
 from crossward.store.files import write_text
-from crossward.store.manifest import content_hash, file_sha256
+from crossward.store.json_lines import loose_json
+from crossward.store.manifest import content_hash
 from crossward.store.measures_file import read_measures
 from crossward.store.rates_file import read_rates
 from crossward.store.run_dir import RunDir
@@ -95,7 +97,7 @@ def _sha256(run: RunDir) -> str | None:
 def read_measured(path: Path, key: str) -> dict[str, ByPolicy] | None:
     """The measures in a file, by metric; None where it is not there or was taken from something else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = loose_json(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return None
     if not isinstance(content, dict) or content.get("key") != key:

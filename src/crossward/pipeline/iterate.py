@@ -6,7 +6,7 @@ baseline's. Each stage resumes by itself, so running the same recipe again conti
 Implicit Cross-Lingual Rewarding (arXiv 2503.04647), section 3.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def make_pairs(
     t: int,
     policies: Sequence[Model],
     reference: Model,
-    prompts: dict[str, list[Prompt]],
+    prompts: Mapping[str, Sequence[Prompt]],
     engines: Engines,
     progress: Progress,
 ) -> StageManifest:
@@ -134,11 +134,12 @@ def train(
     trained = training.train(
         here.stage("train"),
         here.stage("pair"),
-        open_reference=lambda: engines.training_reference(anchor),
+        open_reference=partial(engines.training_reference, anchor),
         open_trainer=lambda: engines.trainer(policy),
         training=training_of(config, derive_seed(config.seed, "train", t)),
         replay=replay,
         inputs={"pair": paired.digest, "policy": policy.fingerprint, "reference": anchor.fingerprint},
+        workers=engines.workers(),
         progress=progress,
     )
     return checkpoint(engines, here.stage("train").checkpoint, trained.digest)

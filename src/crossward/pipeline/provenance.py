@@ -27,7 +27,7 @@ PACKAGES = ("crossward", "torch", "transformers", "trl", "peft", "accelerate", "
 _SERVER = ("base_url", "api_key_env", "concurrency", "timeout_s")
 # Keys that may change between two runs of the same folder: they move or extend the work, they do not alter it.
 FREE = (
-    *("runtime", "iterations", "run", "tracking"),
+    *("runtime", "cluster", "iterations", "run", "tracking", "train.launch"),
     *("evaluate.length_control", "evaluate.difficulty", "evaluate.gamed"),  # win rates are computed anew each time
     *(f"{section}.{key}" for section in ("sample.openai", "reward.judge") for key in (*_SERVER, "attempts")),
     *(f"translator.{key}" for key in (*_SERVER, "request_attempts")),  # its attempts are at texts, not requests

@@ -1,7 +1,7 @@
 """Offline preference pairs that a recipe mixes into training: read once, before anything runs."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
@@ -25,11 +25,16 @@ class Replayed:
     sha256: str
     share: float
 
-    def draw(self, own: Sequence[Prompt], *, seed: int) -> list[Judged]:
+    def draw(self, own: Iterable[Prompt], *, seed: int) -> list[Judged]:
         """The offline pairs that go with the method's own, as (chosen, rejected) to score under the reference."""
-        taken = {prompt.instruction for prompt in own}
         offline = [(pair.instruction, pair) for pair in self.pairs]
-        found = drawn(offline, n_own=len(own), share=self.share, taken=taken, seed=seed)
+        known = {pair.instruction for pair in self.pairs}
+        taken, n_own = set[str](), 0
+        for prompt in own:  # one at a time: there may be many more than offline pairs
+            n_own += 1
+            if prompt.instruction in known:
+                taken.add(prompt.instruction)
+        found = drawn(offline, n_own=n_own, share=self.share, taken=taken, seed=seed)
         return [
             Judged(
                 instruction=pair.instruction, responses=(pair.chosen, pair.rejected), name=f"offline pair {pair.id!r}"

@@ -1,6 +1,6 @@
 """What a run needs before its first stage: models, prompts, files, keys. Read or refused here, nothing is computed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,10 +11,12 @@ from crossward.core.records import Prompt
 from crossward.engines.trackers import require_tracker
 from crossward.pipeline.assemble import Engines, Model
 from crossward.pipeline.choose import require_chat_model
+from crossward.pipeline.cluster import require_cluster
 from crossward.pipeline.judge_stage import Judging
+from crossward.pipeline.launch import require_launch
 from crossward.pipeline.measures import read_references
 from crossward.pipeline.progress import Progress, Silent
-from crossward.pipeline.prompts import evaluation_prompts, training_prompts
+from crossward.pipeline.prompts import evaluation_prompts, prompts_of_run, training_prompts
 from crossward.pipeline.ranking import require_ranking, require_words
 from crossward.pipeline.raters import require_rater
 from crossward.pipeline.recipe_translator import require_translator
@@ -29,7 +31,7 @@ class Required:
     reference: Model
     policy: Model
     replay: Replayed | None
-    prompts: dict[str, list[Prompt]]
+    prompts: Mapping[str, Sequence[Prompt]]
     held_out: dict[str, list[Prompt]]
     judging: Judging
 
@@ -38,10 +40,14 @@ def require(engines: Engines, directory: RunDir, progress: Progress) -> Required
     """Everything that a recipe names, read; raises ValueError for what would fail later. No weights are loaded."""
     config = engines.config
     require_tracking(config)
+    if trusted := say_trusted(config):
+        progress.say(trusted)
+    require_launch(config)
+    require_cluster(config)
     reference, policy = engines.reference(), engines.policy()
     replay = read_replay(config, policy.spec, engines.tokens(policy), progress)
     engines.require_comparable(policy, reference)
-    prompts, held_out = training_prompts(config, progress), evaluation_prompts(config, progress)
+    prompts, held_out = prompts_of_run(config, directory, progress), evaluation_prompts(config, progress)
     engines.require_room(policy, prompts, held_out)
     engines.require_sample_engine("sample")
     require_ranking(engines, policy)
@@ -50,6 +56,13 @@ def require(engines: Engines, directory: RunDir, progress: Progress) -> Required
     return Required(
         reference=reference, policy=policy, replay=replay, prompts=prompts, held_out=held_out, judging=judging
     )
+
+
+def say_trusted(config: Config) -> str:
+    """A warning that names the models whose own code may run; "" where none may."""
+    if not config.trusted:
+        return ""
+    return f"models.trust_remote_code: code of {', '.join(config.trusted)} MAY RUN on this machine with your rights"
 
 
 def require_tracking(config: Config) -> None:
@@ -76,6 +89,7 @@ def parts_of(engines: Engines) -> list[Part]:
     config = engines.config
     tree = config.model_dump(mode="json")
     models, replay = config.models, config.train.replay
+    launch = [tree["train"][key] for key in ("launch", "batch_size", "micro_batch_size")]
     own = ["runtime", "models", "languages"]  # of every model
     sampling = None if config.sample.engine in ("openai", "given") else models.policy
 
@@ -84,6 +98,8 @@ def parts_of(engines: Engines) -> list[Part]:
 
     parts = [
         Part(by=("tracking", config.tracking.tracker), look=lambda: require_tracking(config)),
+        Part(by=("launch", *launch), look=lambda: require_launch(config)),
+        Part(by=("cluster", config.cluster is None), look=lambda: require_cluster(config)),
         Part(by=by("policy", *own), sources=(models.policy,), look=lambda: engines.tokens(engines.policy())),
         Part(by=by("reference", *own), sources=(models.reference,), look=lambda: engines.tokens(engines.reference())),
         Part(

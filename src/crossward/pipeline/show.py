@@ -174,7 +174,7 @@ def _ranked(stage: StageDir, language: str, prompt_id: str) -> Ranked | None:
 
 def _sampled(stage: StageDir, language: str, prompt_id: str) -> SampledPrompt | None:
     """A prompt whose responses have no score: not yet, or (lidr) never, as its pairs are made by direction."""
-    shards = (path for code, _, path in stage.shards() if code == language)
+    shards = (path for _, _, path in stage.shards(language))
     return next((group for path in shards for group in tables.stream_sampled(path, id=prompt_id)), None)
 
 

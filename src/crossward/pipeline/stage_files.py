@@ -10,7 +10,7 @@ from crossward.store.run_dir import IterationDir, StageDir
 
 def stream_sampled(stage: StageDir, language: str) -> Iterator[SampledPrompt]:
     """Every group of one language, shard by shard."""
-    return (group for code, _, path in stage.shards() if code == language for group in tables.stream_sampled(path))
+    return (group for _, _, path in stage.shards(language) for group in tables.stream_sampled(path))
 
 
 def read_sampled(stage: StageDir, language: str) -> list[SampledPrompt]:
@@ -20,7 +20,7 @@ def read_sampled(stage: StageDir, language: str) -> list[SampledPrompt]:
 
 def stream_scored(stage: StageDir, language: str) -> Iterator[ScoredPrompt]:
     """Every scored group of one language, shard by shard."""
-    return (group for code, _, path in stage.shards() if code == language for group in tables.stream_scored(path))
+    return (group for _, _, path in stage.shards(language) for group in tables.stream_scored(path))
 
 
 def read_scored(stage: StageDir, language: str) -> list[ScoredPrompt]:
@@ -28,25 +28,30 @@ def read_scored(stage: StageDir, language: str) -> list[ScoredPrompt]:
     return list(stream_scored(stage, language))
 
 
-def read_pairs(stage: StageDir) -> list[PreferencePair]:
-    """The pairs of all languages."""
-    return [
+def stream_pairs(stage: StageDir) -> Iterator[PreferencePair]:
+    """The pairs of all languages, one at a time."""
+    return (
         outcome
         for path in stage.language_files()
         for outcome in tables.stream_outcomes(path)
         if isinstance(outcome, PreferencePair)
-    ]
+    )
+
+
+def read_pairs(stage: StageDir) -> list[PreferencePair]:
+    """The pairs of all languages, at once."""
+    return list(stream_pairs(stage))
 
 
 def ranked_stage(here: IterationDir) -> StageDir:
     """The stage that an iteration's pairs are made from."""
-    return here.stage("rate") if here.stage("rate").shards() else here.stage("score")
+    return here.stage("rate") if here.stage("rate").languages() else here.stage("score")
 
 
 def stream_ranked(stage: StageDir, language: str, *, id: str | None = None) -> Iterator[Ranked]:
     """Every group of one language, or one prompt's, that a `score` or a `rate` stage left: what pairs are made from."""
     read = tables.stream_rated if stage.name == "rate" else tables.stream_scored
-    return (group for code, _, path in stage.shards() if code == language for group in read(path, id=id))
+    return (group for _, _, path in stage.shards(language) for group in read(path, id=id))
 
 
 def stream_translated(stage: StageDir, sampled: StageDir, shard: Path) -> Iterator[SampledPrompt]:

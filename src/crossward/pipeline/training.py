@@ -2,14 +2,15 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import asdict
 
 from crossward.engines.protocols import Judged, Scorer, Trainer, Training, TrainingPair
+from crossward.engines.workers import IN_PROCESS, Workers
 from crossward.pipeline.progress import Progress
+from crossward.pipeline.reference_windows import Windows, score_pairs, scored_pairs, tell_left_out
 from crossward.pipeline.replay import Replayed
 from crossward.pipeline.run_stage import Inputs, Made, run_stage
-from crossward.pipeline.stage_files import read_pairs
+from crossward.pipeline.stage_files import stream_pairs
 from crossward.store import manifest
 from crossward.store.manifest import StageManifest
 from crossward.store.run_dir import StageDir
@@ -25,6 +26,7 @@ def train(
     training: Training,
     replay: Replayed | None = None,
     inputs: Inputs,
+    workers: Workers = IN_PROCESS,
     progress: Progress,
 ) -> StageManifest:
     """DPO + NLL on the pairs of all languages, on the prompts in their own language, over an explicit reference.
@@ -36,40 +38,38 @@ def train(
     """
 
     def work() -> Made:
-        pairs = read_pairs(paired)
-        if not pairs:
-            raise ValueError(f"{paired.path} holds no pairs to train on: look at its stage.json for the reasons")
         if not stage.checkpoint.exists():
-            judged = [
-                Judged(
-                    instruction=pair.prompt.instruction,
-                    responses=(pair.chosen.response, pair.rejected.response),
-                    name=f"prompt {pair.prompt.id!r} ({pair.prompt.language})",
-                )
-                for pair in pairs
-            ]
-            offline = [] if replay is None else replay.draw([pair.prompt for pair in pairs], seed=training.seed)
-            judged += offline
-            with closing(open_reference()) as reference:
-                ready = with_reference(judged, reference, progress, title=f"{stage.title}: ")
-            with progress.task(f"{stage.title}: optimiser steps", training.steps(len(ready))) as advance:
+            pieces = list(Windows().pieces(stage, paired))
+            if not pieces:
+                raise ValueError(f"{paired.path} holds no pairs to train on: look at its stage.json for the reasons")
+            own = (pair.prompt for pair in stream_pairs(paired))
+            windows = Windows(offline=() if replay is None else replay.draw(own, seed=training.seed))
+            pieces += windows.pieces(stage)
+            ready = score_pairs(
+                pieces, windows, title=stage.title, open_reference=open_reference, workers=workers, progress=progress
+            )
+            with progress.task(f"{stage.title}: optimiser steps", training.steps(ready)) as advance:
 
                 def stepped(n: int) -> None:
                     advance(n)
                     progress.trained(stage.title, stage.metrics)
 
                 result = open_trainer().train(
-                    ready, training, output=stage.checkpoint, metrics=stage.metrics, advance=stepped
+                    scored_pairs(pieces, windows),
+                    training,
+                    output=stage.checkpoint,
+                    metrics=stage.metrics,
+                    advance=stepped,
                 )
-            result = counting_left_out(result, len(judged) - len(ready)) | {"replayed": len(offline)}
+            n = sum(piece.n for piece in pieces) // 2
+            result = counting_left_out(result, n - ready) | {"replayed": len(windows.offline)}
             write_result(stage.trained, result)
         elif (kept := read_result(stage.trained)) is not None:
             result = kept
         else:
-            progress.say(
-                f"{stage.title}: the checkpoint is there, what the trainer counted is lost: its last step is told"
-            )
+            progress.say(f"{stage.title}: what the trainer of this checkpoint counted is lost: its last step is told")
             result = manifest.last_metrics(stage)
+        shutil.rmtree(stage.references, ignore_errors=True)
         return [path for path in stage.checkpoint.rglob("*") if path.is_file()], {"training": result}
 
     mixed = {} if replay is None else {"replay_share": replay.share}
@@ -99,11 +99,7 @@ def with_reference(
         for pair, (chosen, rejected) in zip(pairs, logprobs, strict=True)
         if chosen is not None and rejected is not None
     ]
-    if len(ready) < len(pairs):
-        said = f"{title}{len(pairs) - len(ready)} of {len(pairs)} pairs are too long for the reference's context"
-        if not ready:
-            raise ValueError(f"{said}: none is left to train on, so sample shorter responses")
-        progress.say(f"{said} and are left out")
+    tell_left_out(len(pairs), len(ready), title, progress)
     return ready
 
 

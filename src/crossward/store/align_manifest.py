@@ -55,7 +55,7 @@ def begun(output: Path, inputs: Mapping[str, Any], settings: Mapping[str, Any]) 
         return None
     known = _read(path)
     differences = [
-        f"{key} was {shown(old.get(key))}, now {shown(new.get(key))}"
+        f"{shown(key, 40)[1:-1]} was {shown(old.get(key))}, now {shown(new.get(key))}"
         for old, new in ((known.inputs, _as_json(inputs)), (known.settings, _as_json(settings)))
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
@@ -75,9 +75,14 @@ def begun(output: Path, inputs: Mapping[str, Any], settings: Mapping[str, Any]) 
 def _read(path: Path) -> AlignManifest:
     content = parse_json(read_file(path).decode("utf-8", "replace"), where=str(path))
     try:
-        return AlignManifest(**content)
+        found = AlignManifest(**content)
     except TypeError:
         raise ValueError(f"{path} is damaged (its keys are not those of an align.json): delete it") from None
+    parts = {"inputs": found.inputs, "settings": found.settings, "counts": found.counts}
+    parts |= {} if found.training is None else {"training": found.training}
+    if wrong := [name for name, part in parts.items() if not isinstance(part, dict)]:
+        raise ValueError(f"{path} is damaged (its key {wrong[0]!r} is no object): delete it")
+    return found
 
 
 def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crossward.core.language import language_name
+from crossward.core.plain_text import listed
 from crossward.core.records import Prompt, Response, SampledPrompt
 from crossward.store.edges import group_of
 from crossward.store.json_fields import id_of, shown, text_of
@@ -67,7 +68,7 @@ def _group(place: str, row: dict[str, Any], path: Path, language: str | None, ha
     if row.get("responses") is not None:
         return group_of(row | {"language": code}, where, twin_needed=False)
     if row.get("output") is None:
-        raise ValueError(f"{where}: expected 'responses' (groups) or 'output' (alpaca_eval), got {', '.join(row)}")
+        raise ValueError(f"{where}: expected 'responses' (groups) or 'output' (alpaca_eval), got {listed(row)}")
     instruction = text_of(row, "instruction", where)
     prompt = Prompt(
         id=id_of(row, where) if has_ids else instruction,
@@ -82,5 +83,7 @@ def _require_once(prompts: Sequence[Prompt], path: Path) -> None:
     seen: set[tuple[str, str]] = set()
     for prompt in prompts:
         if (prompt.language, prompt.id) in seen:
-            raise ValueError(f"{path}: {prompt.language!r} has {shown(prompt.id)} twice: each prompt may occur once")
+            raise ValueError(
+                f"{path}: {shown(prompt.language)} has {shown(prompt.id)} twice: each prompt may occur once"
+            )
         seen.add((prompt.language, prompt.id))

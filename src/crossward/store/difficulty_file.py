@@ -5,13 +5,12 @@ rows: `preference` (0 to 1), `std_delta_len` (length difference over its standar
 `instruction_difficulty`.
 """
 
-import csv
-import io
 import math
 from pathlib import Path
 
+from crossward.core.plain_text import listed, shown
 from crossward.core.published_winrates import GamedRow, PublishedData
-from crossward.store.json_lines import read_file
+from crossward.store.rows import csv_rows
 
 _IDS = ("id", "index")
 
@@ -22,10 +21,10 @@ def read_published(difficulty: Path, gamed: Path) -> PublishedData:
     for where, row in _rows(difficulty, "instruction_difficulty"):
         key = next((name for name in _IDS if name in row), None)
         if key is None:
-            raise ValueError(f"{where}: expected a column 'id' or 'index', got {', '.join(row)}")
+            raise ValueError(f"{where}: expected a column 'id' or 'index', got {listed(row)}")
         id = (row[key] or "").strip()
         if id in found:
-            raise ValueError(f"{where}: id {id!r} is there twice: keep one difficulty for each instruction")
+            raise ValueError(f"{where}: id {shown(id)} is there twice: keep one difficulty for each instruction")
         found[id] = _number(row, "instruction_difficulty", where)
     rows = [
         GamedRow(
@@ -39,19 +38,12 @@ def read_published(difficulty: Path, gamed: Path) -> PublishedData:
 
 
 def _rows(path: Path, *columns: str) -> list[tuple[str, dict[str, str]]]:
-    try:
-        text = read_file(path).decode("utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not valid UTF-8: save the file as UTF-8") from None
-    reader = csv.DictReader(io.StringIO(text))
-    if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
-        raise ValueError(
-            f"{path}: there is no column {missing[0]!r}, the file has: {', '.join(reader.fieldnames or ())}"
-        )
-    rows = [(f"{path}, line {reader.line_num}", row) for row in reader]
+    rows = csv_rows(path)
     if not rows:
         raise ValueError(f"{path} holds no rows below its header")
-    return rows
+    if missing := [name for name in columns if name not in rows[0][1]]:
+        raise ValueError(f"{path}: there is no column {missing[0]!r}, the file has: {listed(rows[0][1])}")
+    return [(f"{path}, {place}", row) for place, row in rows]
 
 
 def _number(row: dict[str, str], column: str, where: str) -> float:
@@ -60,7 +52,7 @@ def _number(row: dict[str, str], column: str, where: str) -> float:
     except (TypeError, ValueError):
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"{where}: column {column!r} must be a finite number, got {row[column]!r}")
+        raise ValueError(f"{where}: column {column!r} must be a finite number, got {shown(row[column])}")
     return value
 
 

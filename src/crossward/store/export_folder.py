@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from crossward.store.files import write_text
+from crossward.store.json_lines import loose_json
 
 MARKER = "export.json"
 _MADE_BY = "crossward export"
@@ -85,7 +86,7 @@ def require_ours(target: Path, *, overwrite: bool) -> set[str]:
 def _listed(target: Path) -> set[str] | None:
     """What the marker lists; None where there is no marker of ours."""
     try:
-        facts = json.loads((target / MARKER).read_text(encoding="utf-8"))
+        facts = loose_json((target / MARKER).read_bytes())
     except (OSError, ValueError):
         return None
     if not isinstance(facts, dict) or facts.get("made_by") != _MADE_BY or not isinstance(facts.get("files"), list):

@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from crossward.core.plain_text import shown
 from crossward.core.records import Prompt
 from crossward.store.json_lines import JsonLines, Row
 
@@ -102,7 +103,7 @@ class GroupFile(Generic[Group]):
             id = self._record_of(self._rows.at(number, index.offsets[place]), where).prompt.id
             if id in seen:
                 raise ValueError(
-                    f"{self.path}: id {id!r} in language {language!r} stands on lines {seen[id]} and {number}: "
-                    "each id may occur once per language, so remove or rename one"
+                    f"{self.path}: id {shown(id)} in language {shown(language)} stands on lines {seen[id]} and "
+                    f"{number}: each id may occur once per language, so remove or rename one"
                 )
             seen[id] = number

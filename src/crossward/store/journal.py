@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from crossward.store.files import atomic_file
-from crossward.store.json_lines import Row, encode_row
+from crossward.store.json_lines import Row, encode_row, loose_json
 
 SUFFIX = ".partial"
 
@@ -107,7 +107,7 @@ def _sound(handle: BinaryIO, header: bytes, window: int, total: int) -> tuple[in
 
 def _is_row(line: bytes) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
+        return isinstance(loose_json(line), dict)
     except ValueError:
         return False
 
@@ -117,7 +117,7 @@ def _changed(found: bytes, wanted: bytes) -> list[str]:
         return []
     new = json.loads(wanted)["origin"]
     try:
-        old = json.loads(found)["origin"]
+        old = loose_json(found)["origin"]
         return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     except (ValueError, KeyError, TypeError, AttributeError):
         return sorted(new)

@@ -4,6 +4,7 @@ import sys
 from functools import cache
 from typing import Any, get_args
 
+from crossward.core.plain_text import listed, shown
 from crossward.store.json_lines import Row
 
 _INT32_MAX = 2**31 - 1
@@ -65,13 +66,8 @@ def is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def names_of(row: Row) -> str:
-    return f"fields {', '.join(row)}" if row else "no fields"
+    return f"fields {listed(row)}" if row else "no fields"
 
 
 def id_of(row: Row, where: str) -> str:

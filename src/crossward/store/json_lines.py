@@ -16,10 +16,12 @@ from typing import IO, Any
 
 import orjson
 
+from crossward.core.plain_text import shown
 from crossward.store.files import atomic_file
 
 Row = dict[str, Any]
 _BOM = b"\xef\xbb\xbf"
+_DEEPEST = 64  # brackets within brackets: what is nested deeper cannot be shown, hashed or written again
 
 
 class JsonLines:
@@ -131,15 +133,16 @@ def encode_row(row: Row, *, where: str) -> bytes:
         return json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
     except ValueError:
         raise ValueError(
-            f"{where} (id {row.get('id')!r}, language {row.get('language')!r}) would hold "
+            f"{where} (id {shown(row.get('id'))}, language {shown(row.get('language'))}) would hold "
             f"{_not_finite(row)}: JSON has no such number, so look at how that prompt was scored"
         ) from None
 
 
 def parse_json(text: str, *, where: str) -> Any:
-    """Strict JSON: no NaN, no infinities, no lone surrogates."""
+    """Strict JSON: no NaN, no infinities, no lone surrogates, no nesting without end."""
     try:
         value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        _require_shallow(value)
         if "\\ud" in text.lower():
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except json.JSONDecodeError as error:
@@ -152,8 +155,32 @@ def parse_json(text: str, *, where: str) -> Any:
     except RecursionError:
         raise ValueError(f"{where}: broken JSON (nested too deeply)") from None
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        digits = "a whole number of more than 4,300 digits" if "integer string conversion" in str(error) else error
+        raise ValueError(f"{where}: {digits}") from None
     return value
+
+
+def loose_json(content: bytes | str) -> Any:
+    """JSON of our own files as it comes, where damage has an answer of its own: a ValueError without place.
+
+    What is nested too deeply is damage too.
+    """
+    try:
+        value = json.loads(content)
+        _require_shallow(value)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return value
+
+
+def _require_shallow(value: Any) -> None:
+    level = [value]
+    for _ in range(_DEEPEST):
+        inside = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list))
+        level = [item for items in inside for item in items if isinstance(item, dict | list)]
+        if not level:
+            return
+    raise RecursionError
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -188,7 +215,7 @@ def _refuse_constant(name: str) -> float:
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text} is too large for a number: expected finite numbers only")
+        raise ValueError(f"{shown(text)[1:-1]} is too large for a number: expected finite numbers only")
     return value
 
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossward.store.json_lines import Row, encode_row
+from crossward.store.json_lines import Row, encode_row, loose_json
 
 KEY = "key"
 CHECKSUM = "checksum"
@@ -124,8 +124,8 @@ def sealed(row: Row, *, where: str) -> bytes:
 def opened(line: bytes) -> Row | None:
     """A line's row without its checksum; None where it is no JSON object with a key, or not what was written."""
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
+        row = loose_json(line)
+    except ValueError:
         return None
     if not isinstance(row, dict) or not isinstance(row.get(KEY), str):
         return None

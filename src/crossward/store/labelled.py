@@ -132,14 +132,14 @@ class _Twins:
             key = (subset_of(row) if self._by_subset else None, id_of(row, where))
             text = self._text(row, where)
             if self._texts.setdefault(key, text) != text:
-                raise ValueError(f"{where}: id {key[1]!r} stands there twice with different prompts: keep one")
+                raise ValueError(f"{where}: id {shown(key[1])} stands there twice with different prompts: keep one")
 
     def of(self, row: Row, where: str) -> str:
         """The English twin of a row. Raises ValueError where there is none."""
         id = id_of(row, where)
         subset = subset_of(row) if self._by_subset else None
         if (subset, id) not in self._texts:
-            place = f"{id!r} of {subset!r}" if subset else repr(id)
+            place = f"{shown(id)} of {shown(subset)}" if subset else shown(id)
             raise ValueError(
                 f"{where}: id {place} has no English twin in {self._path}: name the file of the same prompts"
             )

@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from crossward.store.count_types import wrong_count
+from crossward.store.checked_files import CheckedFiles, CountBytes, file_sha256
 from crossward.store.files import is_temporary, remove, sync_file, write_bytes
+from crossward.store.json_lines import loose_json
 from crossward.store.parquet_files import count_rows
 from crossward.store.run_dir import StageDir
+from crossward.store.stage_counts import wrong_count
 
-CountBytes = Callable[[int], None]
 _ABSENT = "absent"
 
 
@@ -79,15 +80,17 @@ def finish(
     """
     origin = _origin(stage_dir, inputs, settings)
     assert _read_json(stage_dir, stage_dir.inputs) == origin, "a stage is finished with what it was begun with"
+    checked = CheckedFiles(stage_dir)
     shards = {
         stage_dir.relative(path): {
             "rows": count_rows(path) if path.suffix == ".parquet" else None,
-            "sha256": file_sha256(path, advance),
+            "sha256": checked.sha256(path, advance),
         }
         for path in sorted(files)
     }
     for name in shards:
         sync_file(stage_dir.path / name)
+    checked.write()
     manifest = StageManifest(**origin, counts=_as_json(counts), seconds=seconds, shards=shards)
     _write_json(stage_dir.manifest, asdict(manifest))
     return manifest
@@ -104,16 +107,20 @@ def completed(
     """The manifest when the stage is done with these inputs and settings and all it lists is there, else None.
 
     A manifest that lists a missing shard is void and removed, and `say` hears of it: the shard made anew answers to the
-    next manifest. Raises ValueError for a shard whose bytes changed.
+    next manifest. Raises ValueError for a shard whose bytes changed. Shards that were not written since they were last
+    hashed are not read again (checked_files.py).
     """
     manifest = read(stage_dir)
     if manifest is None or _origin_of(manifest) != _origin(stage_dir, inputs, settings):
         return None
     missing: list[str] = []
+    checked = CheckedFiles(stage_dir)
     for name, shard in manifest.shards.items():
         path = stage_dir.path / name
-        whole = path.is_file() and file_sha256(path, advance) == shard["sha256"]
-        if name.startswith("checkpoint/") and not whole:
+        weights = name.startswith("checkpoint/")  # always read: they have no checksums of their own, as Parquet has
+        hash_of = file_sha256 if weights else checked.sha256
+        whole = path.is_file() and hash_of(path, advance) == shard["sha256"]
+        if weights and not whole:
             raise ValueError(
                 f"checkpoint file {path} is missing or damaged (its sha256 is not the one in stage.json): "
                 f"train again with --redo {stage_dir.title}"
@@ -125,6 +132,7 @@ def completed(
                 f"shard {path} is damaged or foreign (its sha256 is not the one in stage.json): "
                 "delete it and run again, only that shard is redone"
             )
+    checked.write()
     if missing:
         say(f"{stage_dir.title}: {len(missing)} of its files are gone (first {missing[0]}): they are made again")
         stage_dir.manifest.unlink()
@@ -161,7 +169,7 @@ def last_metrics(stage_dir: StageDir) -> dict[str, Any]:
         return {}
     for line in reversed(stage_dir.metrics.read_bytes().split(b"\n")):
         try:
-            logged = json.loads(line)
+            logged = loose_json(line)
         except ValueError:
             continue
         if isinstance(logged, dict):
@@ -180,18 +188,6 @@ def redo(stage_dir: StageDir) -> None:
     remove(stage_dir.inputs)
 
 
-def file_sha256(path: Path, advance: CountBytes | None = None) -> str:
-    """Hex sha256 of a file's bytes; `advance` counts them as they are read."""
-    with path.open("rb") as handle:
-        if advance is None:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
-        found = hashlib.sha256()
-        while block := handle.read(1 << 22):
-            found.update(block)
-            advance(len(block))
-        return found.hexdigest()
-
-
 def size_of(stage_dir: StageDir, manifest: StageManifest) -> int:
     """Bytes of the files that a manifest lists, as far as they are there."""
     sizes = (stage_dir.path / name for name in manifest.shards)
@@ -204,8 +200,37 @@ def content_hash(value: Any) -> str:
     >>> content_hash({"b": (1, 2), "a": None}) == content_hash({"a": None, "b": [1, 2]})
     True
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
+    return hashlib.sha256(_canonical(value)).hexdigest()
+
+
+class ListHash:
+    """`content_hash` of a list whose items come one after another.
+
+    >>> found = ListHash()
+    >>> for item in ({"b": 1}, "a"):
+    ...     found.add(item)
+    >>> found.value == content_hash([{"b": 1}, "a"])
+    True
+    """
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256(b"[")
+        self._between = b""
+
+    def add(self, item: Any) -> None:
+        self._digest.update(self._between + _canonical(item))
+        self._between = b","
+
+    @property
+    def value(self) -> str:
+        """The hash of what was added so far."""
+        whole = self._digest.copy()
+        whole.update(b"]")
+        return whole.hexdigest()
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def _origin(stage_dir: StageDir, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,12 +261,12 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 def _read_json(stage_dir: StageDir, path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        content = loose_json(path.read_bytes())
     except FileNotFoundError:
         raise AssertionError(f"{path} is missing: begin() opens a stage before anything else") from None
     except IsADirectoryError:
         raise ValueError(_damaged(path, "a folder", stage_dir.title)) from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise ValueError(_damaged(path, "not valid JSON", stage_dir.title)) from None
     if not isinstance(content, dict) or not {"stage", "inputs", "settings"} <= content.keys():
         raise ValueError(_damaged(path, "its keys are not a manifest's", stage_dir.title))
@@ -257,18 +282,20 @@ def _wrong_in(stage_dir: StageDir, made: StageManifest) -> str | None:
 
     Every stage but training counts by language.
     """
-    if not isinstance(made.seconds, int | float) or isinstance(made.seconds, bool):
+    if not isinstance(made.seconds, int | float) or isinstance(made.seconds, bool) or not 0 <= made.seconds < 1e12:
         return "its seconds are no number"
     if not _is_table(made.shards) or not all(map(_is_shard, made.shards.values())):
         return "its shards are no files with rows and sha256"
+    if not all(isinstance(digest, str) for digest in made.inputs.values()):
+        return "its inputs are no hashes"
     if not isinstance(made.counts, dict):
         return "its counts are no object"
     if stage_dir.name == "train":
-        training = made.counts.get("training", {})
-        return wrong_count(training) if isinstance(training, dict) else "its training is no object"
-    if not _is_table(made.counts.get("languages")):
+        if not isinstance(made.counts.get("training", {}), dict):
+            return "its training is no object"
+    elif not _is_table(made.counts.get("languages")):
         return "it counts nothing by language"
-    return next(filter(None, (wrong_count(counts) for _, counts in made.by_language)), None)
+    return wrong_count(stage_dir.name, made.counts)
 
 
 def _checksum(content: Mapping[str, Any]) -> str | None:
@@ -282,9 +309,9 @@ def _checksum(content: Mapping[str, Any]) -> str | None:
         return None
 
 
-def _is_shard(shard: dict[str, Any]) -> bool:
-    rows = shard.get("rows", "")
-    return isinstance(shard.get("sha256"), str) and (rows is None or type(rows) is int)
+def _is_shard(shard: Mapping[str, Any]) -> bool:
+    rows = shard.get("rows", False)
+    return isinstance(shard.get("sha256"), str) and (rows is None or (type(rows) is int and rows >= 0))
 
 
 def _is_table(value: Any) -> bool:

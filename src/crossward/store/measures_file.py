@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from crossward.core.answer_measures import AnswerMeasures
+from crossward.core.plain_text import listed
 from crossward.store.json_lines import read_json_lines, write_json_lines
 
 _MEASURES = TypeAdapter(AnswerMeasures)
@@ -23,7 +24,7 @@ def read_measures(path: Path) -> list[AnswerMeasures]:
     rows: list[AnswerMeasures] = []
     for number, row in read_json_lines(path):
         if row.keys() != _FIELDS:
-            other = ", ".join(sorted(row.keys() ^ _FIELDS))
+            other = listed(sorted(row.keys() ^ _FIELDS))
             raise ValueError(f"{path}, line {number} holds no measures of an answer ({other}): delete it and run again")
         try:
             rows.append(_MEASURES.validate_python(row))

@@ -1,8 +1,9 @@
 """metrics.jsonl of a training stage: the steps as they were logged."""
 
-import json
 from pathlib import Path
 from typing import Any
+
+from crossward.store.json_lines import loose_json
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -12,7 +13,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for line in path.read_bytes().split(b"\n"):
         try:
-            row = json.loads(line)
+            row = loose_json(line)
         except ValueError:
             continue
         if isinstance(row, dict) and isinstance(row.get("step"), int):

@@ -101,7 +101,7 @@ def joined(
     for key in common:
         if ours[key].instruction != theirs[key].instruction:
             raise ValueError(
-                f"id {key!r} names another instruction in {answers.path} than in {baseline.path} "
+                f"id {shown(key)} names another instruction in {answers.path} than in {baseline.path} "
                 f"({shown(ours[key].instruction)} and {shown(theirs[key].instruction)}): give files of one set"
             )
     ids = {key: output.id or theirs[key].id or key for key, output in ours.items() if key in theirs}

@@ -101,7 +101,7 @@ def _by_id(path: Path, value_of: Callable[[Row, str], Value]) -> dict[str, Value
         id = _id(row, where)
         if id in lines:
             raise ValueError(
-                f"{path}: question_id {id!r} stands on lines {lines[id]} and {number}: each may occur once, "
+                f"{path}: question_id {shown(id)} stands on lines {lines[id]} and {number}: each may occur once, "
                 "so remove or rename one"
             )
         lines[id] = number

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from crossward.core.plain_text import shown
 from crossward.store.files import write_text
 from crossward.store.json_lines import parse_json, read_file
 
@@ -48,11 +49,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _margins(path: Path, noise: dict[str, Any]) -> dict[str, float]:
-    return {str(code): _margin(found, f"{path}, language {code!r}") for code, found in noise["languages"].items()}
+    return {str(code): _margin(found, f"{path}, language {shown(code)}") for code, found in noise["languages"].items()}
 
 
 def _margin(found: Any, where: str) -> float:
     margin = found.get("margin") if isinstance(found, dict) else None
     if isinstance(margin, bool) or not isinstance(margin, (int, float)) or not math.isfinite(margin) or margin < 0:
-        raise ValueError(f"{where}: 'margin' must be a number of nats, 0 or more, got {margin!r}: score again")
+        raise ValueError(f"{where}: 'margin' must be a number of nats, 0 or more, got {shown(margin)}: score again")
     return float(margin)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crossward.core.plain_text import listed
 from crossward.core.records import (
     FinishReason,
     PreferencePair,
@@ -150,4 +151,4 @@ def _messages(value: Any, field: str, where: str) -> list[tuple[str, str]]:
 
 
 def _roles(messages: Sequence[tuple[str, str]]) -> str:
-    return "roles " + ", ".join(role for role, _ in messages) if messages else "no message"
+    return f"roles {listed(role for role, _ in messages)}" if messages else "no message"

@@ -15,6 +15,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from crossward.core.plain_text import shown, visible_line
 from crossward.store.files import atomic_file
 
 Row = dict[str, Any]
@@ -38,9 +39,17 @@ def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Row]) -> None:
 
 
 def read_records(
-    path: Path, schema: pa.Schema, record_of: Callable[[Row], Record], *, id: str | None = None
+    path: Path,
+    schema: pa.Schema,
+    record_of: Callable[[Row], Record],
+    *,
+    id: str | None = None,
+    places: range | None = None,
 ) -> Iterator[Record]:
-    """Every record, or those whose column `id` says so: other row groups are then not decoded, but for that column."""
+    """Every record, or those whose column `id` says so: other row groups are then not decoded, but for that column.
+
+    With `places`, those of these rows, counted from 0.
+    """
     if path.is_dir():
         raise ValueError(damaged(path, "a folder"))
     try:
@@ -48,7 +57,7 @@ def read_records(
     except FileNotFoundError:
         raise ValueError(f"shard {path} does not exist: run again, only that shard is redone") from None
     with source:
-        for number, row in _rows(path, source, schema, id):
+        for number, row in _rows(path, source, schema, id, places):
             try:
                 record = record_of(row)
             except ValueError as error:
@@ -56,7 +65,9 @@ def read_records(
             yield record
 
 
-def _rows(path: Path, source: pa.NativeFile, schema: pa.Schema, id: str | None) -> Iterator[tuple[int, Row]]:
+def _rows(
+    path: Path, source: pa.NativeFile, schema: pa.Schema, id: str | None, wanted: range | None
+) -> Iterator[tuple[int, Row]]:
     """Rows of a Parquet file with their numbers, a row group in memory at a time.
 
     An exception of the decoder means a bad file.
@@ -65,14 +76,19 @@ def _rows(path: Path, source: pa.NativeFile, schema: pa.Schema, id: str | None) 
         file = pq.ParquetFile(source, page_checksum_verification=True)
         found = file.schema_arrow
     except Exception as error:
-        raise ValueError(damaged(path, f"not a whole Parquet file: {_first_line(error)}")) from None
+        raise ValueError(damaged(path, f"not a whole Parquet file: {first_line(error)}")) from None
+    if (why := implausible(file.metadata, path.stat().st_size)) is not None:
+        raise ValueError(damaged(path, why))
     if not found.equals(schema):
         raise ValueError(damaged(path, _difference(found, schema)))
     before, seen = 0, _Seen()
-    written = (file.metadata.metadata or {}).get(_CHECKSUM)
+    written = (file.metadata.metadata or {}).get(_CHECKSUM) if id is None and wanted is None else None
     for index in range(file.num_row_groups):
         try:
-            places = range(file.metadata.row_group(index).num_rows)
+            n_rows = file.metadata.row_group(index).num_rows
+            places = range(n_rows)
+            if wanted is not None:
+                places = range(max(wanted.start - before, 0), min(wanted.stop - before, n_rows))
             if id is not None:
                 ids = file.read_row_group(index, columns=["id"]).column("id").to_pylist()
                 places = [place for place, found in enumerate(ids) if found == id]
@@ -80,14 +96,14 @@ def _rows(path: Path, source: pa.NativeFile, schema: pa.Schema, id: str | None) 
             if places:
                 table = file.read_row_group(index)
                 table.validate(full=True)
-                rows = (table if id is None else table.take(places)).to_pylist()
+                rows = (table if len(places) == n_rows else table.take(list(places))).to_pylist()
         except Exception as error:
-            raise ValueError(damaged(path, _first_line(error))) from None
+            raise ValueError(damaged(path, first_line(error))) from None
         yield from ((before + place + 1, row) for place, row in zip(places, rows, strict=True))
-        before += file.metadata.row_group(index).num_rows
-        if id is None and written is not None:
+        before += n_rows
+        if written is not None:
             seen.add(rows)
-    if id is None and written not in (None, seen.checksum.encode()):
+    if written not in (None, seen.checksum.encode()):
         raise ValueError(damaged(path, "its rows are not those that were written"))
 
 
@@ -110,21 +126,44 @@ def damaged(path: Path, why: str) -> str:
     return f"shard {path} is damaged or foreign ({why}): delete it and run again, only that shard is redone"
 
 
-def _first_line(error: Exception) -> str:
+def implausible(metadata: pq.FileMetaData, n_bytes: int) -> str | None:
+    """Why a file of so many bytes cannot hold what it says it holds; None where it may. Nothing is decoded.
+
+    What compresses far better than any text does is made to fill a memory. A file may lie here, and is then stopped
+    by what its batches hold; its columns are not asked, as the library aborts the process where their facts are wrong.
+    """
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    n_rows = max(metadata.num_rows, sum(group.num_rows for group in groups))
+    if n_rows > max(2**20, 8 * n_bytes) or min([metadata.num_rows, *(group.num_rows for group in groups)]) < 0:
+        return f"says that it holds {n_rows} rows in {n_bytes} bytes"
+    unpacked = sum(group.total_byte_size for group in groups)
+    if unpacked > max(2**28, 200 * n_bytes):
+        return f"unpacks from {n_bytes} to {unpacked} bytes"
+    return None
+
+
+def rows_at_once(metadata: pq.FileMetaData) -> int:
+    """So few rows that even values as long as their whole column fit into 2 GiB: a dictionary may repeat one."""
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    return min(ROW_GROUP, max(1, 2**31 // max([1, *(group.total_byte_size for group in groups)])))
+
+
+def first_line(error: Exception) -> str:
+    """What a library says of a stranger's file, short and on one line."""
     lines = str(error).splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return visible_line(lines[0])[:200].rstrip(".") if lines else type(error).__name__
 
 
 def _difference(found: pa.Schema, expected: pa.Schema) -> str:
     """Which columns are missing, unexpected, or of another type."""
     parts = [f"column {name!r} is missing" for name in expected.names if name not in found.names]
-    parts += [f"column {name!r} is unexpected" for name in found.names if name not in expected.names]
+    parts += [f"column {shown(name)} is unexpected" for name in found.names if name not in expected.names]
     parts += [
         f"column {field.name!r} is {found.field(field.name).type}, expected {field.type}"
         for field in expected
         if found.names.count(field.name) == 1 and not found.field(field.name).equals(field)
     ]
-    return ", ".join(parts) or "its columns stand in another order"
+    return ", ".join(part[:200] for part in parts[:5]) or "its columns stand in another order"
 
 
 def count_rows(path: Path) -> int:
@@ -132,4 +171,17 @@ def count_rows(path: Path) -> int:
     try:
         return pq.read_metadata(path).num_rows
     except pa.ArrowException as error:
-        raise ValueError(damaged(path, _first_line(error))) from None
+        raise ValueError(damaged(path, first_line(error))) from None
+
+
+def count_items(path: Path, schema: pa.Schema, column: str, leaf: str) -> int:
+    """How many items the lists of a column hold together; `leaf` is a part of an item, which alone is decoded."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            if not file.schema_arrow.equals(schema):
+                raise ValueError(damaged(path, _difference(file.schema_arrow, schema)))
+            return sum(len(batch.column(column).flatten()) for batch in file.iter_batches(columns=[leaf]))
+    except FileNotFoundError:
+        raise ValueError(f"shard {path} does not exist: run again, only that shard is redone") from None
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(damaged(path, first_line(error))) from None

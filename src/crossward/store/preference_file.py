@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crossward.core.records import FinishReason, Response
+from crossward.store.checked_files import file_sha256
 from crossward.store.json_fields import one_of, token_ids_of
 from crossward.store.json_lines import Row
-from crossward.store.manifest import file_sha256
 from crossward.store.pair_rows import UNKNOWN_LANGUAGE, PairRow
 from crossward.store.preference_formats import RawAnswer, RawPair, decoded, format_of, read_row
 from crossward.store.rows import LocatedRow, Source, located_rows

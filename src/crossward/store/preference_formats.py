@@ -5,14 +5,13 @@ preference_file.py counts it. Sources of the forms: TRL's dataset formats, LLaMA
 README, and the cards of UltraFeedback-binarized, RewardBench and HH-RLHF.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from crossward.store.json_fields import field_of, names_of, shown
-from crossward.store.json_lines import Row
+from crossward.store.json_lines import Row, loose_json
 
 Format = Literal[
     "TRL conversational",
@@ -129,7 +128,7 @@ def _cell(value: Any, key: str) -> Any:
     if not isinstance(value, str) or value[:1] not in ("[", "{"):
         return value
     try:
-        found = json.loads(value)
+        found = loose_json(value)
     except ValueError:
         return value
     items = found if isinstance(found, list) else [found]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crossward.core.plain_text import listed
 from crossward.core.records import Prompt
 from crossward.store.json_fields import field_of, id_of, shown, text_of
 from crossward.store.manifest import content_hash
@@ -59,5 +60,5 @@ def output_of(row: dict[str, Any], where: str) -> str:
 
 def _instruction(row: dict[str, Any], where: str) -> str:
     if row.get("instruction") is None:
-        raise ValueError(f"{where}: expected a field 'id' (or 'instruction' as alpaca_eval has), got {', '.join(row)}")
+        raise ValueError(f"{where}: expected a field 'id' (or 'instruction' as alpaca_eval has), got {listed(row)}")
     return text_of(row, "instruction", where)

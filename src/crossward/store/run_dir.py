@@ -1,12 +1,15 @@
 """Every path of a run, and the only place that joins them.
 
     root/config.yaml  provenance.json  report.html  report.md
+    root/prompts/<language>/      the prompts to sample from, where they do not fit into memory
     root/iteration-<t>/<stage>/   iteration 0 is the start policy; reference/ stands beside the iterations
 
 Knows names, never contents. Refuses a language or name that would leave its folder.
 """
 
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -62,6 +65,11 @@ class StageDir:
         return self.path / "inputs.json"
 
     @property
+    def checked(self) -> Path:
+        """What its files were when they were hashed last; may be deleted at any time."""
+        return self.path / ".checked.json"
+
+    @property
     def checkpoint(self) -> Path:
         return self.path / "checkpoint"
 
@@ -102,6 +110,15 @@ class StageDir:
         """score/tokens/<language>.jsonl: where in a few prompts' responses the log-ratio lies"""
         return self.path / "tokens" / f"{safe_name(language)}.jsonl"
 
+    @property
+    def references(self) -> Path:
+        """train/reference-logprobs/: gone when the stage is done"""
+        return self.path / "reference-logprobs"
+
+    def reference_file(self, language: str, index: int) -> Path:
+        """train/reference-logprobs/<language>/window-00000.parquet"""
+        return self.references / safe_name(language) / f"window-{index:05d}.parquet"
+
     def tokens_files(self) -> list[Path]:
         """The files made by `tokens_file` that are there, in order of language."""
         return sorted(path for path in self.path.glob("tokens/*.jsonl") if not path.name.startswith("."))
@@ -131,16 +148,17 @@ class StageDir:
         """The files made by `verdicts_file` that are there, in order of language."""
         return sorted(self.path.glob("verdicts/*.jsonl"))
 
-    def shards(self) -> list[tuple[str, int, Path]]:
-        """The shards that are there: language, index and path, in that order."""
-        found = (
-            (path.parent.name, re.fullmatch(_PART, path.name), path) for path in self.path.glob("*/part-*.parquet")
-        )
-        return sorted((language, int(match[1]), path) for language, match, path in found if match)
+    def shards(self, language: str | None = None) -> list[tuple[str, int, Path]]:
+        """The shards that are there, or those of one language: language, index and path, in that order."""
+        if language is None:
+            return [found for code in self.languages() for found in self.shards(code)]
+        parts = (_part_of(entry) for entry in _entries(self.path / safe_name(language)))
+        return sorted((language, int(match[1]), self.path / language / match[0]) for match in parts if match)
 
     def languages(self) -> list[str]:
         """The languages that have shards, in order."""
-        return sorted({language for language, _, _ in self.shards()})
+        folders = [entry.name for entry in _entries(self.path) if entry.is_dir() and not entry.name.startswith(".")]
+        return sorted(name for name in folders if any(_part_of(entry) for entry in _entries(self.path / name)))
 
     def language_files(self) -> list[Path]:
         """The files made by `language_file` that are there, in order of language."""
@@ -149,6 +167,22 @@ class StageDir:
     def relative(self, path: Path) -> str:
         """A path inside the stage as the manifest writes it: from the stage's folder, with forward slashes."""
         return path.relative_to(self.path).as_posix()
+
+
+@dataclass(frozen=True, slots=True)
+class PromptsDir:
+    """The folder of one language's prompts, where they are kept on disk."""
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """What the prompts were read from, and how many there are; written last."""
+        return self.path / "prompts.json"
+
+    def part(self, index: int) -> Path:
+        """prompts/<language>/part-00000.parquet"""
+        return self.path / f"part-{index:05d}.parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +249,20 @@ class RunDir:
         return self.root / ".lock"
 
     @property
+    def prompts(self) -> Path:
+        """The prompts to sample from, where they are kept on disk."""
+        return self.root / "prompts"
+
+    def prompts_of(self, language: str) -> PromptsDir:
+        """prompts/<language>/"""
+        return PromptsDir(self.prompts / safe_name(language))
+
+    @property
+    def cluster(self) -> Path:
+        """What the nodes of a cluster must see of the driver's files; there only while they look."""
+        return self.root / ".cluster"
+
+    @property
     def reference(self) -> IterationDir:
         """Where the reference's own answers live (`reference/evaluate`)."""
         return IterationDir(self.root / "reference", self.shared)
@@ -245,6 +293,20 @@ class RunDir:
         """The iterations that have a folder, in order."""
         names = (re.fullmatch(r"iteration-(0|[1-9]\d*)", folder.name) for folder in self.root.glob("iteration-*"))
         return sorted(int(match[1]) for match in names if match)
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """What lies in a folder, in no order; nothing where it is no folder."""
+    try:
+        with os.scandir(folder) as found:
+            yield from found
+    except (FileNotFoundError, NotADirectoryError):
+        return
+
+
+def _part_of(entry: os.DirEntry[str]) -> re.Match[str] | None:
+    """A shard's name and number; None where the entry is no shard."""
+    return re.fullmatch(_PART, entry.name)
 
 
 def safe_name(name: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from crossward.store.files import write_text
+from crossward.store.json_lines import loose_json
 
 Reasons = Mapping[str, Mapping[str, int]]  # by what is counted ("failures"), then by reason
 
@@ -35,7 +36,7 @@ def read_reasons(paths: Iterable[Path], *names: str) -> dict[str, dict[str, int]
 
 def _read(path: Path) -> dict[str, dict[str, int]]:
     try:
-        found = json.loads(path.read_bytes())
+        found = loose_json(path.read_bytes())
         if all(isinstance(n, int) for counts in found.values() for n in counts.values()):
             return found
     except (ValueError, AttributeError):

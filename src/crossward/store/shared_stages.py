@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from crossward.store import manifest
+from crossward.store.checked_files import file_sha256
 from crossward.store.files import write_bytes
-from crossward.store.manifest import StageManifest, content_hash, file_sha256
+from crossward.store.manifest import StageManifest, content_hash
 from crossward.store.run_dir import StageDir
 
 _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)

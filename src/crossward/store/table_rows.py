@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import pyarrow as pa
 
+from crossward.core.plain_text import shown
 from crossward.core.records import (
     FinishReason,
     PreferencePair,
@@ -64,6 +65,7 @@ _RANKED_RESPONSE = [
         parts=_list(pa.float64()),
     ),
 ]
+PROMPTS = pa.schema(_PROMPT)
 SAMPLED = pa.schema([*_PROMPT, *_fields(responses=_list(pa.struct(_RESPONSE)))])
 SCORED = pa.schema(
     [*_PROMPT, *_fields(view=pa.string(), judged_under=pa.string(), responses=_list(pa.struct(_SCORED_RESPONSE)))]
@@ -88,7 +90,7 @@ OUTCOMES = pa.schema(
 )
 
 
-def _prompt_row(prompt: Prompt) -> Row:
+def prompt_row(prompt: Prompt) -> Row:
     return {
         "id": prompt.id,
         "language": prompt.language,
@@ -97,7 +99,7 @@ def _prompt_row(prompt: Prompt) -> Row:
     }
 
 
-def _prompt(row: Row) -> Prompt:
+def prompt_of(row: Row) -> Prompt:
     return Prompt(
         id=row["id"],
         language=row["language"],
@@ -176,15 +178,15 @@ def _ranked_response(row: Row) -> RankedResponse:
 
 
 def sampled_row(group: SampledPrompt) -> Row:
-    return _prompt_row(group.prompt) | {"responses": [_response_row(response) for response in group.responses]}
+    return prompt_row(group.prompt) | {"responses": [_response_row(response) for response in group.responses]}
 
 
 def sampled_of(row: Row) -> SampledPrompt:
-    return SampledPrompt(prompt=_prompt(row), responses=tuple(_response(item) for item in row["responses"]))
+    return SampledPrompt(prompt=prompt_of(row), responses=tuple(_response(item) for item in row["responses"]))
 
 
 def scored_row(group: ScoredPrompt) -> Row:
-    return _prompt_row(group.prompt) | {
+    return prompt_row(group.prompt) | {
         "view": group.view,
         "judged_under": group.judged_under,
         "responses": [_scored_response_row(scored) for scored in group.responses],
@@ -193,7 +195,7 @@ def scored_row(group: ScoredPrompt) -> Row:
 
 def scored_of(row: Row) -> ScoredPrompt:
     return ScoredPrompt(
-        prompt=_prompt(row),
+        prompt=prompt_of(row),
         view=_one_of(View, row, "view"),
         judged_under=row["judged_under"],
         responses=tuple(_scored_response(item) for item in row["responses"]),
@@ -201,7 +203,7 @@ def scored_of(row: Row) -> ScoredPrompt:
 
 
 def rated_row(group: RatedPrompt) -> Row:
-    return _prompt_row(group.prompt) | {
+    return prompt_row(group.prompt) | {
         "rated_by": group.rated_by,
         "judged_under": group.judged_under,
         "responses": [_rated_response_row(rated) for rated in group.responses],
@@ -210,7 +212,7 @@ def rated_row(group: RatedPrompt) -> Row:
 
 def rated_of(row: Row) -> RatedPrompt:
     return RatedPrompt(
-        prompt=_prompt(row),
+        prompt=prompt_of(row),
         rated_by=_one_of(RatedBy, row, "rated_by"),
         judged_under=row["judged_under"],
         responses=tuple(_rated_response(item) for item in row["responses"]),
@@ -220,7 +222,7 @@ def rated_of(row: Row) -> RatedPrompt:
 def outcome_row(outcome: Outcome) -> Row:
     match outcome:
         case PreferencePair():
-            return _prompt_row(outcome.prompt) | {
+            return prompt_row(outcome.prompt) | {
                 "outcome": "pair",
                 "chosen": _ranked_response_row(outcome.chosen),
                 "rejected": _ranked_response_row(outcome.rejected),
@@ -229,16 +231,16 @@ def outcome_row(outcome: Outcome) -> Row:
                 "rejected_score": outcome.rejected_score,
             }
         case Skipped():
-            return _prompt_row(outcome.prompt) | {"outcome": "skipped", "reason": outcome.reason}
+            return prompt_row(outcome.prompt) | {"outcome": "skipped", "reason": outcome.reason}
 
 
 def outcome_of(row: Row) -> Outcome:
     match row["outcome"]:
         case "skipped":
-            return Skipped(prompt=_prompt(row), reason=_one_of(SkipReason, row, "reason"))
+            return Skipped(prompt=prompt_of(row), reason=_one_of(SkipReason, row, "reason"))
         case "pair":
             return PreferencePair(
-                prompt=_prompt(row),
+                prompt=prompt_of(row),
                 chosen=_ranked_response(_present(row, "chosen")),
                 rejected=_ranked_response(_present(row, "rejected")),
                 alpha=_present(row, "alpha"),
@@ -246,7 +248,7 @@ def outcome_of(row: Row) -> Outcome:
                 rejected_score=_present(row, "rejected_score"),
             )
         case tag:
-            raise ValueError(f"field 'outcome' is {tag!r}, expected 'pair' or 'skipped'")
+            raise ValueError(f"field 'outcome' is {shown(tag)}, expected 'pair' or 'skipped'")
 
 
 def _present(row: Row, field: str) -> Any:
@@ -258,5 +260,5 @@ def _present(row: Row, field: str) -> Any:
 def _one_of(literal: Any, row: Row, field: str) -> Any:
     allowed = get_args(literal)
     if row[field] not in allowed:
-        raise ValueError(f"field {field!r} is {row[field]!r}, expected one of {', '.join(allowed)}")
+        raise ValueError(f"field {field!r} is {shown(row[field])}, expected one of {', '.join(allowed)}")
     return row[field]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from crossward.core.records import RatedPrompt, SampledPrompt, ScoredPrompt
-from crossward.store.parquet_files import read_records, write_rows
+from crossward.store.parquet_files import count_items, read_records, write_rows
 from crossward.store.table_rows import (
     OUTCOMES,
     RATED,
@@ -71,9 +71,12 @@ def write_outcomes(path: Path, records: Iterable[Outcome]) -> None:
     write_rows(path, OUTCOMES, map(outcome_row, records))
 
 
-def stream_outcomes(path: Path, *, id: str | None = None) -> Iterator[Outcome]:
-    """Read pairs and skips back, one at a time. Raises ValueError for a missing, damaged or foreign file."""
-    return read_records(path, OUTCOMES, outcome_of, id=id)
+def stream_outcomes(path: Path, *, id: str | None = None, places: range | None = None) -> Iterator[Outcome]:
+    """Read pairs and skips back, one at a time; with `places` those of these rows, counted from 0.
+
+    Raises ValueError for a missing, damaged or foreign file.
+    """
+    return read_records(path, OUTCOMES, outcome_of, id=id, places=places)
 
 
 def read_outcomes(path: Path) -> list[Outcome]:
@@ -82,5 +85,5 @@ def read_outcomes(path: Path) -> list[Outcome]:
 
 
 def count_responses(path: Path) -> int:
-    """How many responses the groups of a shard of sampled groups hold."""
-    return sum(len(group.responses) for group in stream_sampled(path))
+    """How many responses the groups of a shard of sampled groups hold, without decoding what they say."""
+    return count_items(path, SAMPLED, "responses", "responses.list.element.finish_reason")

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from crossward.store.files import write_text
+from crossward.store.json_lines import loose_json
 
 
 @dataclass(slots=True, kw_only=True)
@@ -23,7 +24,7 @@ class Told:
 def read_told(path: Path, key: str) -> Told | None:
     """What was told under a key; None where nothing was, or where the file cannot be read: all is told again."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))[key]
+        found = loose_json(path.read_bytes())[key]
         return Told(
             id=str(found["id"]),
             logged=int(found["logged"]),
@@ -37,7 +38,7 @@ def read_told(path: Path, key: str) -> Told | None:
 def write_told(path: Path, key: str, told: Told) -> None:
     """Write what was told under a key, atomically; other keys stay."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = loose_json(path.read_bytes())
     except (OSError, ValueError):
         content = {}
     content = content if isinstance(content, dict) else {}

@@ -16,6 +16,7 @@ from crossward.pipeline.exports.rows import Written, shown_path
 from crossward.pipeline.guard import english_guard, told, told_tests
 from crossward.pipeline.judge_stage import english_preferences
 from crossward.store import manifest
+from crossward.store.checked_files import file_sha256
 from crossward.store.files import write_text
 from crossward.store.rates_file import read_rates
 from crossward.store.run_dir import StageDir
@@ -89,7 +90,7 @@ def _whole_files(stage: StageDir) -> list[Path]:
     found = []
     for name, listed in sorted(made.shards.items()):
         path = stage.path / name
-        if not path.is_file() or manifest.file_sha256(path) != listed["sha256"]:
+        if not path.is_file() or file_sha256(path) != listed["sha256"]:
             raise ValueError(
                 f"checkpoint file {path} is missing or damaged (its sha256 is not the one in stage.json): train again "
                 f"with --redo {stage.title}"
