@@ -11,14 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from crossward.store.changes import changes, shown
 from crossward.store.checked_files import CheckedFiles, CountBytes, file_sha256
 from crossward.store.files import is_temporary, remove, sync_file, write_bytes
 from crossward.store.json_lines import loose_json
 from crossward.store.parquet_files import count_rows
 from crossward.store.run_dir import StageDir
 from crossward.store.stage_counts import wrong_count
-
-_ABSENT = "absent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,36 +323,16 @@ def _damaged(path: Path, why: str, stage: str) -> str:
 
 
 def _check_unchanged(stage_dir: StageDir, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    changes = [
-        f"{label} {key} was {_shown(old)}, now {_shown(new)}"
+    found = [
+        f"{label} {key} was {shown(old)}, now {shown(new)}"
         for label, part in (("input", "inputs"), ("setting", "settings"))
-        for key, old, new in _changes(known[part], wanted[part])
+        for key, old, new in changes(known[part], wanted[part])
     ]
-    if changes:
+    if found:
         raise ValueError(
-            f"stage folder {stage_dir.path} was made from something else: {'; '.join(changes)}: "
+            f"stage folder {stage_dir.path} was made from something else: {'; '.join(found)}: "
             f"use another run directory or --redo {stage_dir.title}"
         )
-
-
-def _changes(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
-    """Every leaf that differs, with its dotted key.
-
-    >>> _changes({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "d": 4})
-    [('a.b', 1, 3), ('c', 2, 'absent'), ('d', 'absent', 4)]
-    """
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            change
-            for key in sorted(old.keys() | new.keys())
-            for change in _changes(old.get(key, _ABSENT), new.get(key, _ABSENT), f"{prefix}.{key}" if prefix else key)
-        ]
-    same = old == new and isinstance(old, bool) == isinstance(new, bool)
-    return [] if same else [(prefix, old, new)]
-
-
-def _shown(value: Any) -> str:
-    return value if value is _ABSENT else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
 def _holds_files(stage_dir: StageDir) -> bool:
