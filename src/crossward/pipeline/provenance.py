@@ -34,7 +34,7 @@ FREE = (
     *(f"evaluate.judge.{key}" for key in (*_SERVER, "attempts", "prompt_price", "completion_price")),
     *(f"evaluate.judge.{key}" for key in ("max_cost", "max_tokens")),
 )
-_SEAL = "# checksum of the lines above: "  # config.yaml's last line; none in runs of earlier versions
+_SEAL = "# checksum of the lines below: "  # config.yaml's first line; none in runs of earlier versions
 # Every stage of an iteration is made from the one before; answers come from the policy that training made.
 CHAIN: tuple[Stage, ...] = get_args(Stage)
 # The stage that the keys of a section decide first; other keys (models, prompts, languages, seed) decide all of them.
@@ -73,7 +73,9 @@ def claim(
     if stages:
         _forget_what_was_said(directory, stages)
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    write_text(directory.config, f"{text}{_SEAL}{content_hash(text)}\n")
+    if begun and not directory.config.exists():
+        say(f"{directory.config} is gone: it is written anew, from the recipe of now")
+    write_text(directory.config, f"{_SEAL}{content_hash(text)}\n{text}")
     if begun and read_provenance(directory) is None:
         say(f"{directory.provenance} is missing or damaged: it is written anew, with the versions of now")
     if not begun or read_provenance(directory) is None:
@@ -106,11 +108,12 @@ def _forget_what_was_said(directory: RunDir, again: Sequence[StageDir]) -> None:
 def read_config(directory: RunDir) -> dict[str, Any]:
     """config.yaml of a run as nested dictionaries. Raises ValueError where it is no config, or was changed."""
     try:
-        text, seal, checksum = directory.config.read_text(encoding="utf-8").partition(_SEAL)
+        text = directory.config.read_text(encoding="utf-8")
         tree = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError):
-        tree, text, seal, checksum = None, "", "", ""
-    if not isinstance(tree, dict) or (seal and checksum != f"{content_hash(text)}\n"):
+        tree, text = None, ""
+    seal, _, lines = text.partition("\n")
+    if not isinstance(tree, dict) or (seal.startswith(_SEAL) and seal != f"{_SEAL}{content_hash(lines)}"):
         raise ValueError(
             f"{directory.config} is damaged or was changed: delete it and run the recipe that the run was made with, "
             "which writes it anew and does no stage again"
