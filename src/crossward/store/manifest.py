@@ -16,7 +16,7 @@ from crossward.store.checked_files import CheckedFiles, CountBytes, file_sha256
 from crossward.store.files import is_temporary, sync_file, write_bytes
 from crossward.store.json_lines import loose_json
 from crossward.store.parquet_files import count_rows
-from crossward.store.run_dir import StageDir
+from crossward.store.run_dir import StageDir, is_inside
 
 _ABSENT = "absent"
 
@@ -276,6 +276,8 @@ def _wrong_in(stage_dir: StageDir, made: StageManifest) -> str | None:
         return "its seconds are no number"
     if not _is_table(made.shards) or not all({"rows", "sha256"} <= shard.keys() for shard in made.shards.values()):
         return "its shards are no files with rows and sha256"
+    if outside := next((name for name in made.shards if not is_inside(name)), None):
+        return f"it lists {outside[:60]!r}, which is no file of the stage"
     if not isinstance(made.counts, dict):
         return "its counts are no object"
     if stage_dir.name == "train":
