@@ -276,7 +276,8 @@ def _wrong_in(stage_dir: StageDir, made: StageManifest) -> str | None:
         return "its seconds are no number"
     if not _is_table(made.shards) or not all({"rows", "sha256"} <= shard.keys() for shard in made.shards.values()):
         return "its shards are no files with rows and sha256"
-    if outside := next((name for name in made.shards if not is_inside(name)), None):
+    outside = next((name for name in made.shards if not is_inside(name)), None)
+    if outside is not None:
         return f"it lists {outside[:60]!r}, which is no file of the stage"
     if not isinstance(made.counts, dict):
         return "its counts are no object"
