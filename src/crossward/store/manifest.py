@@ -16,7 +16,7 @@ from crossward.store.checked_files import CheckedFiles, CountBytes, file_sha256
 from crossward.store.files import is_temporary, remove, sync_file, write_bytes
 from crossward.store.json_lines import loose_json
 from crossward.store.parquet_files import count_rows
-from crossward.store.run_dir import StageDir
+from crossward.store.run_dir import StageDir, is_inside
 from crossward.store.stage_counts import wrong_count
 
 
@@ -287,6 +287,9 @@ def _wrong_in(stage_dir: StageDir, made: StageManifest) -> str | None:
         return "its shards are no files with rows and sha256"
     if not all(isinstance(digest, str) for digest in made.inputs.values()):
         return "its inputs are no hashes"
+    outside = next((name for name in made.shards if not is_inside(name)), None)
+    if outside is not None:
+        return f"it lists {outside[:60]!r}, which is no file of the stage"
     if not isinstance(made.counts, dict):
         return "its counts are no object"
     if stage_dir.name == "train":

@@ -317,3 +317,29 @@ def safe_name(name: str) -> str:
             "characters that steer a terminal or turn the direction of writing"
         )
     return name
+
+
+def is_inside(name: str) -> bool:
+    """Whether a file's name, as a manifest lists it, stays inside its folder.
+
+    >>> [is_inside(name) for name in ("es/part-00000.parquet", "../es", "/etc/passwd", "a/../../b", "a\\\\b", "")]
+    [True, False, False, False, False, False]
+    """
+    return bool(name) and "\\" not in name and not {"", ".", ".."}.intersection(name.split("/"))
+
+
+def require_no_way_out(root: Path) -> None:
+    """Raise ValueError where a link in the folder leads out of it: a stranger's run could show any file as its own."""
+    home = root.resolve()
+    waiting = [root]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                path = Path(entry.path)
+                if entry.is_symlink() and not path.resolve().is_relative_to(home):
+                    raise ValueError(
+                        f"{path} is a link that leads out of the run {root}, which is not followed: "
+                        "put what it leads to in its place, or remove it"
+                    )
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(path)
