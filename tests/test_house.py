@@ -105,6 +105,7 @@ HEAVY = {
     "trackio",
     "wandb",
     "huggingface_hub",
+    "deepspeed",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
