@@ -107,6 +107,7 @@ HEAVY = {
     "trackio",
     "wandb",
     "huggingface_hub",
+    "deepspeed",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
