@@ -139,6 +139,7 @@ def _in_child(work: Callable[..., int], arguments: tuple[Any, ...], fault: Fault
     """stderr into a file, results nowhere; then the fault, then the work, which returns an exit code."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(os.open(said, os.O_WRONLY | os.O_TRUNC), 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever began this may have it ignored
     if fault is not None:
         fault()
     raise SystemExit(work(*arguments))

@@ -72,7 +72,8 @@ def fail_at(run: Path, number: int, code: int = errno.ENOSPC) -> None:
 
     def refuse(n: int, name: str) -> None:
         if n == number:
-            raise OSError(code, os.strerror(code))
+            event, _, place = name.partition(" ")
+            raise OSError(code, os.strerror(code), *([] if event == "fsync" else [str(run / place)]))
 
     at_boundaries(run, refuse)
 
