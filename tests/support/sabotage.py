@@ -68,11 +68,13 @@ def signal_at(run: Path, number: int, *signals: int) -> None:
 
 
 def fail_at(run: Path, number: int, code: int = errno.ENOSPC) -> None:
-    """The operating system refuses boundary `number`, with this error."""
+    """The operating system refuses, once, the first writing, forcing or naming of a file from boundary `number` on."""
+    refused: list[str] = []
 
     def refuse(n: int, name: str) -> None:
-        if n == number:
-            event, _, place = name.partition(" ")
+        event, _, place = name.partition(" ")
+        if n >= number and not refused and event in ("open", "fsync", "os.rename"):
+            refused.append(name)
             raise OSError(code, os.strerror(code), *([] if event == "fsync" else [str(run / place)]))
 
     at_boundaries(run, refuse)
