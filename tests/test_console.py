@@ -71,6 +71,6 @@ def test_json_escapes_what_steers_a_terminal_and_means_the_same(capsys: pytest.C
 
 
 def test_what_is_our_fault_is_not_hidden():
-    for error in (KeyError("x"), OSError(errno.EIO, "broken", "x")):
+    for error in (KeyError("x"), OSError(errno.EBADF, "broken", "x")):
         with pytest.raises(type(error)):
             console.guarded(failing(error), again="", resumes=True)

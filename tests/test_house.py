@@ -86,7 +86,7 @@ ROOMS = {
     "cli_tasks": {"engines", "pipeline", "console", "cli_options"},
     "cli_show": {"core", "pipeline", "console", "cli_complete", "cli_options"},
     "cli_complete": {"config", "sections", "store"},
-    "cli_options": {"cli_complete"},
+    "cli_options": {"cli_complete", "console"},
     "__main__": {"cli"},
     "__init__": {"core", "engines", "pipeline"},
 }
@@ -107,6 +107,7 @@ HEAVY = {
     "trackio",
     "wandb",
     "huggingface_hub",
+    "deepspeed",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from crossward.config import Config, load
 from crossward.reward_sections import RewardModel, Surprisal
-from crossward.sections import Judge, LoraSection, OpenAi, Replay
+from crossward.sections import ClusterReplicas, ClusterResources, Judge, LoraSection, OpenAi, Replay
 
 ALL = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
 RECIPES = [path for path in ALL if not path.stem.startswith("experiment-")]  # those are tests/test_cli_experiment.py's
@@ -42,7 +42,10 @@ def test_one_recipe_holds_every_key_with_its_default():
     assert set(_keys(said)) == set(_keys(load(path).model_dump()))
 
 
-@pytest.mark.parametrize("section", [LoraSection, OpenAi, Judge, Surprisal, RewardModel, Replay])
+SECTIONS = [LoraSection, OpenAi, Judge, Surprisal, RewardModel, Replay, ClusterReplicas, ClusterResources]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
 def test_sections_that_are_left_out_by_default_are_commented_elsewhere(section: type[BaseModel]):
     (path,) = (path for path in RECIPES if path.stem == "one-gpu-lora")
     text = path.read_text(encoding="utf-8")

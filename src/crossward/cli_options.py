@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from crossward import console
 from crossward.cli_complete import override_keys, recipes, run_folders
 
 Recipe = Annotated[
@@ -35,4 +36,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON summary on st
 Compatibility = Annotated[
     Literal["none", "published"], typer.Option(help="published: with the quirks of the published code.")
 ]
-Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Let the checkpoint run its own code.")]
+
+
+def _say_trusted(trusted: bool) -> bool:
+    if trusted:
+        console.note("--trust-remote-code: code of the models named here MAY RUN on this machine with your rights")
+    return trusted
+
+
+Trust = Annotated[
+    bool,
+    typer.Option("--trust-remote-code", callback=_say_trusted, help="Let the models named here run their own code."),
+]

@@ -15,6 +15,7 @@ from crossward.core.language import language_name
 from crossward.core.plain_text import shown
 from crossward.reward_sections import Reward, TranslatorSection
 from crossward.sections import (
+    Cluster,
     Evaluate,
     Models,
     Pair,
@@ -56,6 +57,7 @@ class Config(Section):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     runtime: Runtime = Runtime()
+    cluster: Cluster | None = None
     tracking: Tracking = Tracking()
 
     @field_validator("languages")
@@ -158,6 +160,49 @@ class Config(Section):
             )
         if self.score.engine == "vllm" and self.compatibility == "published":
             raise ValueError("compatibility 'published' scores with transformers: leave score.engine at transformers")
+        return self
+
+    @model_validator(mode="after")
+    def _trusted_are_named(self) -> "Config":
+        trusted = self.models.trust_remote_code
+        for path in () if isinstance(trusted, bool) else trusted:
+            if path not in self._checkpoints:
+                raise ValueError(
+                    f"models.trust_remote_code names {path!r}, which no other key does: write a model as "
+                    "models.policy, models.reference, reward.reward_model.path, reward.judge.checkpoint, "
+                    "translator.model or evaluate.judge.checkpoint has it"
+                )
+        return self
+
+    @property
+    def _checkpoints(self) -> set[str]:
+        """Every model that the recipe loads itself."""
+        reward, judge, translator = self.reward, self.evaluate.judge, self.translator
+        own = (
+            self.models.policy,
+            self.models.reference,
+            None if reward.reward_model is None else reward.reward_model.path,
+            reward.judge.checkpoint,
+            None if translator.engine == "openai" else translator.model,
+            None if judge is None else judge.checkpoint,
+        )
+        return {path for path in own if path is not None}
+
+    @property
+    def trusted(self) -> list[str]:
+        """The models whose own code may run, in order; none unless the recipe says so."""
+        asked = self.models.trust_remote_code
+        if isinstance(asked, bool):
+            return sorted({self.models.policy, self.models.reference}) if asked else []
+        return sorted(asked)
+
+    @model_validator(mode="after")
+    def _replicas_have_own_devices(self) -> "Config":
+        if self.cluster is not None and ":" in self.runtime.device:
+            raise ValueError(
+                f"runtime.device {self.runtime.device!r} names one GPU, but in a cluster each replica is given its "
+                "own: set it to auto, cuda or cpu"
+            )
         return self
 
     @model_validator(mode="after")

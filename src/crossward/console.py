@@ -8,7 +8,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -36,6 +38,12 @@ __all__ = [
     "show_table",
     "tell",
 ]
+
+
+_NAMED_BY_A_PATH = (
+    *(errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EROFS, errno.EEXIST),
+    *(errno.ENAMETOOLONG, errno.ELOOP),
+)
 
 
 def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -99,9 +107,10 @@ def guarded(command: Callable[[], object], *, again: str, resumes: bool) -> int:
     try:
         command()
     except KeyboardInterrupt:
-        if resumes:
-            return _tell(f"stopped: what was finished is kept; run the same command again to continue: {again}")
-        return _tell(f"stopped before the output was written: run the same command again: {again}")
+        with _calm():
+            if resumes:
+                return _tell(f"stopped: what was finished is kept; run the same command again to continue: {again}")
+            return _tell(f"stopped before the output was written: run the same command again: {again}")
     except ValueError as error:
         return _tell(" ".join(str(error).split()), error)
     except ModuleNotFoundError as error:
@@ -109,7 +118,10 @@ def guarded(command: Callable[[], object], *, again: str, resumes: bool) -> int:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return _tell(f"no space left on the disk of {error.filename or 'the output'}: free some, then run {again}")
-        if error.errno in (errno.EACCES, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EROFS, errno.EEXIST):
+        if error.errno in (errno.EIO, errno.EFBIG, errno.ESTALE):
+            where = error.filename or "the output"
+            return _tell(f"{where}: {error.strerror}: look at the disk, then run {again}", error)
+        if error.errno in _NAMED_BY_A_PATH:
             return _tell(f"{error.filename}: {error.strerror}", error)
         raise
     return 0
@@ -123,6 +135,21 @@ def interrupt_when_terminated() -> None:
         (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
 
     signal.signal(signal.SIGTERM, interrupt)
+
+
+@contextmanager
+def _calm() -> Iterator[None]:
+    """Who presses Ctrl-C twice still reads the sentence; a later one ends the process at once, without a traceback."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _tell(sentence: str, error: BaseException | None = None) -> int:

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from crossward.core.instructions import STEERING_LINE
 from crossward.core.records import View
-from crossward.sections import Positive, Reference, Section
+from crossward.sections import Address, Positive, Reference, Section, Variable
 
 
 class SteeringSection(Section):
@@ -59,9 +59,9 @@ class RewardModel(Section):
 class RatingJudge(Section):
     """Who rates answers from 0 to 5: the policy itself where no server and no checkpoint is named (self-rewarding)."""
 
-    base_url: str | None = None
+    base_url: Address | None = None
     model: str | None = None
-    api_key_env: str | None = None
+    api_key_env: Variable | None = None
     checkpoint: str | None = None
     concurrency: Positive = 32
     timeout_s: Annotated[float, Field(gt=0)] = 600.0
@@ -142,8 +142,8 @@ class TranslatorSection(Section):
 
     engine: Literal["policy", "transformers", "vllm", "openai", "seq2seq"] = "policy"
     model: str | None = None
-    base_url: str | None = None
-    api_key_env: str | None = None
+    base_url: Address | None = None
+    api_key_env: Variable | None = None
     concurrency: Positive = 32
     timeout_s: Annotated[float, Field(gt=0)] = 600.0
     request_attempts: Positive = 6

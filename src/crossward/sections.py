@@ -6,8 +6,9 @@ key is for; config.py puts them together and reads them.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from crossward.core.addresses import require_address, require_variable
 from crossward.core.judging import Order
 from crossward.core.pairing import AlphaSearch, Choice, LengthUnit
 from crossward.core.winrates import Variant
@@ -16,6 +17,8 @@ Reference = Literal["initial", "previous"]
 Dtype = Literal["float32", "bfloat16"]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
+Address = Annotated[str, AfterValidator(require_address)]
+Variable = Annotated[str, AfterValidator(require_variable)]
 
 
 class Section(BaseModel):
@@ -23,14 +26,17 @@ class Section(BaseModel):
 
 
 class Models(Section):
-    """The English-aligned policy and the reference that it was aligned from: folders or hub names."""
+    """The English-aligned policy and the reference that it was aligned from: folders or hub names.
+
+    `trust_remote_code` names the models of the recipe that may run code of their own; true is policy and reference.
+    """
 
     policy: str
     reference: str
     dtype: Dtype = "bfloat16"
     policy_revision: str | None = None
     reference_revision: str | None = None
-    trust_remote_code: bool = False
+    trust_remote_code: bool | tuple[str, ...] = False
 
 
 class Prompts(Section):
@@ -65,9 +71,9 @@ class Decoding(Section):
 class OpenAi(Section):
     """A server of OpenAI's chat completions that serves models.policy; the key stays in the environment."""
 
-    base_url: str
+    base_url: Address
     model: str
-    api_key_env: str | None = None
+    api_key_env: Variable | None = None
     concurrency: Positive = 32
     timeout_s: Annotated[float, Field(gt=0)] = 600.0
     attempts: Positive = 6
@@ -194,9 +200,9 @@ class Judge(Section):
     Prices are money per million tokens; past `max_cost` or `max_tokens` a run no question is asked.
     """
 
-    base_url: str | None = None
+    base_url: Address | None = None
     model: str | None = None
-    api_key_env: str | None = None
+    api_key_env: Variable | None = None
     checkpoint: str | None = None
     dtype: Dtype = "bfloat16"
     template: str | None = None
@@ -265,6 +271,41 @@ class Runtime(Section):
     score_tokens: Positive | None = None
     threads: Positive | None = None
     vllm: Vllm = Vllm()
+
+
+class ClusterReplicas(Section):
+    """How many copies of each model; None: as many as there is room for."""
+
+    sample: Positive | None = None
+    score_policy: Positive | None = None
+    score_reference: Positive | None = None
+    translate: Positive | None = None
+    judge: Positive | None = None
+
+
+class ClusterResources(Section):
+    """What one replica takes of its node.
+
+    `cpus` None: runtime.threads, else 1. `gpus` None: on CUDA one, or as many as runtime.vllm.tensor_parallel_size.
+    """
+
+    cpus: Annotated[float, Field(ge=0)] | None = None
+    gpus: Annotated[float, Field(ge=0)] | None = None
+    memory_gib: Annotated[float, Field(gt=0)] | None = None
+    custom: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+
+
+class Cluster(Section):
+    """Sampling, scoring, translating and judging by many replicas in a Ray cluster (docs/scaling.md).
+
+    `address` None starts one on this machine. No key here changes what is computed.
+    """
+
+    address: Annotated[str, Field(min_length=1)] | None = None
+    replicas: Positive | Literal["auto"] | ClusterReplicas = "auto"
+    resources: ClusterResources = ClusterResources()
+    restarts: Annotated[int, Field(ge=0)] = 3
+    start_timeout_s: Annotated[float, Field(gt=0)] = 300.0
 
 
 class Tracking(Section):

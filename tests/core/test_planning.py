@@ -11,6 +11,7 @@ from crossward.core.plan_memory import (
     PROCESS_BYTES,
     checkpoint_bytes,
     disk,
+    host_bytes,
     sampling_bytes,
     scoring_bytes,
     training_bytes,
@@ -140,6 +141,17 @@ def test_memory_by_hand():
     adapted = replace(work, schedule=replace(work.schedule, lora_rank=4))
     assert training_bytes(adapted, CPU) == 4000 + 16 * 200 + activations + logits + PROCESS_BYTES
     assert training_bytes(work, replace(CPU, training_devices=4)) == 4000 + activations + logits + PROCESS_BYTES
+
+
+def test_the_drivers_memory_by_hand():
+    """Pairing 4 prompts × 2 responses in one language: 64 bytes a response; in two, half of it, and 8 a prompt less."""
+    work = workload(answers=None, drawing=drawing(prompts=4, n=2, languages=1))
+    assert host_bytes(work) == PROCESS_BYTES + 4 * 2 * 64
+    assert host_bytes(replace(work, drawing=replace(work.drawing, languages=2))) == PROCESS_BYTES + 4 * 2 * 32
+    many = replace(work, drawing=replace(work.drawing, languages=100))
+    assert host_bytes(many) == PROCESS_BYTES + 4 * 8
+    held_out = drawing(prompts=3, prompt_tokens=6.0)
+    assert host_bytes(replace(many, answers=held_out)) == PROCESS_BYTES + 4 * 8 + 3 * (1200 + 48)
 
 
 def test_disk_holds_a_checkpoint_an_iteration_and_one_trainings_state():

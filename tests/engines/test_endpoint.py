@@ -5,8 +5,11 @@ import sys
 import time
 from dataclasses import replace
 from email.utils import formatdate
+from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.support.certificates import self_signed
 from tests.support.chat_server import Reply, Request, chat_server, choices
 
 from crossward.engines.endpoint import (
@@ -36,6 +39,15 @@ def straight_to_the_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
         ("https://me:secret@host/v1", "holds a password"),
         ("https://host/v1?key=secret", r"must end with its path, got one with \? or #"),
         ("https://host/v1#secret", "must end with its path"),
+        ("https://me:secret@ho st:x/v1", "holds a password"),
+        ("https://host:x/v1?secret", "must end with its path"),
+        ("http://host/v1\n", "must look like"),
+        ("http://ho\nst/v1", "must look like"),
+        ("http://ho\tst/v1", "must look like"),
+        ("https://[::1/v1", "must look like"),
+        ("https://host\\@evil/v1", "holds a password"),
+        ("javascript:alert(1)", "must look like"),
+        ("HTTPS//host", "must look like"),
     ],
 )
 def test_addresses_that_are_none(url: str, sentence: str):
@@ -116,3 +128,76 @@ def test_a_key_is_not_shown_in_part(monkeypatch: pytest.MonkeyPatch):
     chat = ChatEndpoint(Endpoint(base_url="http://localhost:1/v1", model="m", api_key_env="CROSSWARD_TEST_KEY"))
     for place in range(180, 205):  # an excerpt ends within the key
         assert "sk-" not in chat.excerpt("x" * place + "sk-secret-123 is no key")
+
+
+@pytest.mark.parametrize("kind", [302, 308])
+def test_a_redirect_is_not_followed_and_the_key_goes_nowhere(kind: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CROSSWARD_TEST_KEY", "planted-key-1234")
+    with chat_server() as other:
+
+        def elsewhere(request: Request, before: int) -> Reply:
+            return Reply(body="", status=kind, headers={"location": other.base_url + "/chat/completions"})
+
+        with chat_server(elsewhere) as server:
+            endpoint = Endpoint(base_url=server.base_url, model="m", api_key_env="CROSSWARD_TEST_KEY")
+            with pytest.raises(ValueError, match=rf"sends the request elsewhere \(HTTP {kind}\), which"):
+                ask_once(endpoint)
+    assert server.authorizations == ["Bearer planted-key-1234"]
+    assert other.requests == []
+
+
+def test_a_certificate_that_nobody_signed_is_refused_and_nothing_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    certificate = self_signed(tmp_path)
+    monkeypatch.setenv("CROSSWARD_TEST_KEY", "planted-key-1234")
+    with chat_server(tls=certificate) as server:
+        endpoint = Endpoint(base_url=server.base_url, model="m", api_key_env="CROSSWARD_TEST_KEY")
+        assert endpoint.base_url.startswith("https://")
+        with pytest.raises(ValueError, match="the server's certificate cannot be verified, so nothing was sent"):
+            ask_once(endpoint)
+        assert server.requests == []
+        # The same server is spoken to where its certificate is trusted: it was the certificate.
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert ask_once(endpoint)["choices"]
+
+
+def test_a_key_over_plain_http_is_warned_about_unless_it_stays_here(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CROSSWARD_TEST_KEY", "planted-key-1234")
+    for url, warned in (
+        ("http://example.org/v1", True),
+        ("http://10.0.0.7:8000/v1", True),
+        ("https://example.org/v1", False),
+        ("http://localhost:8000/v1", False),
+        ("http://127.0.0.1:8000/v1", False),
+        ("http://[::1]:8000/v1", False),
+    ):
+        for variable in ("CROSSWARD_TEST_KEY", None):
+            said: list[str] = []
+            ChatEndpoint(Endpoint(base_url=url, model="m", api_key_env=variable), say=said.append)
+            assert len(said) == (warned and variable is not None)
+            assert "planted" not in "".join(said)
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    ["sk-proj-abc", "sk_live_0123456789abcdef", "hf_AbCdEfGhIjKlMnOpQrStUv", "0123456789abcdef0123456789abcdef",
+     "AIzaSyA1234567890abcdefghij", "Bearer x", "", "eyJhbGciOi.x.y", "gsk_0123456789abcdef",
+     "a9Kd8fJ2kLmN4pQr6sTu8vWx0Z"],
+)  # fmt: skip
+def test_a_key_pasted_for_its_variables_name_is_refused_and_not_repeated(pasted: str):
+    with pytest.raises(ValueError, match="expected the NAME of the environment variable") as caught:
+        ChatEndpoint(Endpoint(base_url="http://localhost:1/v1", model="m", api_key_env=pasted))
+    assert not pasted or pasted not in str(caught.value)
+
+
+def ask_once(endpoint: Endpoint) -> Any:
+    """One request, as the samplers and judges send theirs."""
+    chat = ChatEndpoint(endpoint)
+
+    async def ask() -> Any:
+        async with chat.client() as client:
+            body = {"model": "m", "messages": [{"role": "user", "content": "Di"}], "n": 1, "seed": 1}
+            return await chat.post(client, body, name="prompt 1")
+
+    return asyncio.run(ask())

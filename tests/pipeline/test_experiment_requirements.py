@@ -159,9 +159,9 @@ def test_what_is_lacking_is_looked_for_once(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_fault_of_ours_stops_no_other_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def broken(config: Config) -> None:
+    def broken(config: Config, *more: object) -> None:
         raise KeyError("ours")
 
-    monkeypatch.setattr("crossward.pipeline.requirements.training_prompts", broken)
+    monkeypatch.setattr("crossward.pipeline.requirements.prompts_of_run", broken)
     outcome = run_all(make_experiment(tmp_path, cells={"a": {}}))
     assert [(title, failure.kind) for title, failure in outcome.failures] == [("a, seed 1", 1)]

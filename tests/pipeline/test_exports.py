@@ -255,7 +255,7 @@ def test_a_licence_is_an_identifier(run: RunDir, tmp_path: Path):
 def test_a_damaged_provenance_is_a_sentence(damage: str, tmp_path: Path):
     run = made_run(tmp_path)
     run.provenance.write_text(damage)
-    with pytest.raises(ValueError, match=r"provenance\.json is damaged: restore it, or delete it"):
+    with pytest.raises(ValueError, match=r"provenance\.json is damaged: run the recipe again"):
         to(run.root, tmp_path / "out", "dataset")
 
 

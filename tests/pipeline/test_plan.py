@@ -111,7 +111,11 @@ def test_a_hundred_languages_of_a_million_prompts_are_planned_at_once():
     assert (
         plans["cluster-64xh100"].plan.wall_hours < plans["8xh100"].plan.wall_hours < plans["h100-80gb"].plan.wall_hours
     )
-    assert any(remark.startswith("pairs are held in memory, about") for remark in plans["8xh100"].remarks)
+    assert not any("drives the run" in remark for remark in plans["laptop"].remarks)
+    assert any("1,041,700 shards a stage" in remark for remark in plans["8xh100"].remarks)
+    whole = inputs_of(config, {}, {}, Engines(config), replace(given, prompts_per_language=100_000_000, languages=1))
+    remarks = on_hardware(config, whole, TABLE["laptop"]).remarks
+    assert any(remark.startswith("the process that drives the run needs about 64") for remark in remarks)
     assert any("does not fit" in remark for remark in plans["rtx-4090"].remarks)
 
 

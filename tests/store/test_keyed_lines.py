@@ -84,6 +84,32 @@ def test_a_damaged_line_in_the_middle_is_passed_over_and_counted(tmp_path: Path,
         assert lines.get("b") == ROW | {"name": "b"}
 
 
+def test_a_flipped_bit_is_never_read_as_another_row(tmp_path: Path):
+    path = tmp_path / "ratings.jsonl"
+    kept(path, "a", "b")
+    whole = path.read_bytes()
+    with KeyedLines(path) as lines:
+        rows = {key: lines.get(key) for key in lines}
+        assert (lines.told, sorted(rows)) == (None, ["a", "b"])
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        with KeyedLines(path) as lines:
+            for key in lines:
+                found = lines.get(key)
+                assert found is not None
+                assert rows[key].items() <= found.items(), "more only where the checksum's own name was hit"
+            assert len(lines) == 2 or "is asked for again" in (lines.told or "")
+
+
+def test_lines_of_earlier_versions_have_no_checksum(tmp_path: Path):
+    path = tmp_path / "ratings.jsonl"
+    path.write_text('{"key": "a", "n": 1}\n')
+    with KeyedLines(path) as lines:
+        assert (lines.get("a"), lines.told) == ({"n": 1}, None)
+
+
 def test_only_one_may_have_it_open(tmp_path: Path):
     path = tmp_path / "ratings.jsonl"
     kept(path, "a")

@@ -12,8 +12,8 @@ from crossward.store import manifest, tables
 from crossward.store.run_dir import RunDir, StageDir
 
 INPUTS = {"policy": "aa", "prompts/es": "bb"}
+SPANISH = {"prompts": 6, "responses": 6, "truncated": 0, "mean_chars": 1.0}
 SETTINGS = {"temperature": 0.9, "nested": {"n": 10, "stop": (1, 2)}}
-COUNTS = {"es": {"prompts": 6, "responses": 6, "truncated": 0, "mean_chars": 1.0}}
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def run(stage: StageDir, *, seconds: float = 1.0) -> manifest.StageManifest:
         return done
     manifest.begin(stage, INPUTS, SETTINGS)
     files = write_missing(stage)
-    return manifest.finish(stage, INPUTS, SETTINGS, counts={"languages": COUNTS}, files=files, seconds=seconds)
+    return manifest.finish(stage, INPUTS, SETTINGS, counts={"languages": {"es": SPANISH}}, files=files, seconds=seconds)
 
 
 def contents(stage: StageDir) -> dict[str, bytes]:
@@ -169,6 +169,12 @@ def test_damaged_json_is_a_sentence(stage, content):
         ({"counts": {}}, "it counts nothing by language"),
         ({"counts": {"languages": {"es": 3}}}, "it counts nothing by language"),
         ({"counts": []}, "its counts are no object"),
+        ({"counts": {"languages": {"es": SPANISH | {"prompts": "3"}}}}, "its language 'es' counts 'prompts' as .*"),
+        (
+            {"counts": {"languages": {"es": SPANISH | {"mean_chars": [1]}}}},
+            "its language 'es' counts 'mean_chars' as .*",
+        ),
+        ({"shards": {"es.parquet": {"rows": "2", "sha256": "0"}}}, "its shards are no files with rows and sha256"),
         ({"shards": {"es.parquet": {}}}, "its shards are no files with rows and sha256"),
         ({"seconds": "1"}, "its seconds are no number"),
         ({"settings": None}, "its inputs and settings are no objects"),
@@ -193,6 +199,36 @@ def test_a_number_that_changed_is_damage(stage, old):
         ValueError, match=r"stage\.json is damaged \(not what was written there\): run again with --redo"
     ):
         manifest.read(stage)
+
+
+@pytest.mark.parametrize("damage", ["missing", "flipped", "a folder"])
+def test_inputs_of_a_finished_stage_are_written_anew_and_told(stage, damage):
+    made = run(stage)
+    whole = stage.inputs.read_bytes()
+    stage.inputs.unlink()
+    if damage == "flipped":
+        stage.inputs.write_bytes(whole.replace(b'"stage": "sample"', b'"stage": "samplf"'))
+    if damage == "a folder":
+        stage.inputs.mkdir()
+    heard = []
+    assert manifest.completed(stage, INPUTS, SETTINGS, say=heard.append) == made
+    assert stage.inputs.read_bytes() == whole
+    assert heard == ["iteration-1/sample: inputs.json is missing or damaged: it is written anew from stage.json"]
+    assert manifest.completed(stage, INPUTS, SETTINGS, say=heard.append) == made
+    assert len(heard) == 1
+
+
+def test_a_flipped_bit_in_the_inputs_of_an_unfinished_stage_is_damage_and_no_change(stage):
+    manifest.begin(stage, INPUTS, SETTINGS)
+    whole, sentences = stage.inputs.read_bytes(), []
+    for place in range(len(whole)):
+        stage.inputs.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            manifest.begin(stage, INPUTS, SETTINGS)
+        except ValueError as error:
+            sentences.append(str(error))
+    assert len(sentences) > len(whole) / 2
+    assert all("is damaged (" in said and said.endswith("--redo iteration-1/sample") for said in sentences)
 
 
 def test_a_manifest_of_an_earlier_version_has_no_checksum(stage):

@@ -185,8 +185,21 @@ def test_wrong_values_name_row_and_field(tmp_path, change, message):
 def test_missing_shard_and_folder(tmp_path):
     with pytest.raises(ValueError, match=r"gone\.parquet does not exist"):
         tables.read_sampled(tmp_path / "gone.parquet")
-    with pytest.raises(ValueError, match="is a folder"):
+    with pytest.raises(ValueError, match=r"damaged or foreign \(a folder\): delete it and run again"):
         tables.read_sampled(tmp_path)
+
+
+def test_rows_that_are_not_those_written_are_refused(tmp_path):
+    """As where a flipped bit in the footer, which has no checksum, leads to other pages."""
+    path = tmp_path / "part.parquet"
+    tables.write_scored(path, [GROUP, GROUP])
+    known = pq.read_metadata(path).metadata[b"crossward.rows"]
+    rows = pq.read_table(path)
+    pq.write_table(rows.slice(0, 1).replace_schema_metadata({"crossward.rows": known}), path)
+    with pytest.raises(ValueError, match="its rows are not those that were written"):
+        tables.read_scored(path)
+    pq.write_table(rows.slice(0, 1).replace_schema_metadata({}), path)  # of an earlier version
+    assert tables.read_scored(path) == [GROUP]
 
 
 def test_stale_temporary_is_ignored_and_overwritten(tmp_path):

@@ -1,12 +1,14 @@
 """A real HTTP server on the loopback that speaks /v1/chat/completions, and misbehaves when it is told to."""
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 Request = dict[str, Any]
@@ -54,8 +56,8 @@ class ChatServer:
 
 
 @contextmanager
-def chat_server(answer: Answer = obliging) -> Iterator[ChatServer]:
-    """Serve until the block ends."""
+def chat_server(answer: Answer = obliging, *, tls: Path | None = None) -> Iterator[ChatServer]:
+    """Serve until the block ends; over https with the key and certificate in the file `tls`."""
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -93,7 +95,7 @@ def chat_server(answer: Answer = obliging) -> Iterator[ChatServer]:
             """Say nothing."""
 
         def handle(self) -> None:
-            with suppress(ConnectionError):  # the client gave up, as it was meant to
+            with suppress(ConnectionError, ssl.SSLError):  # the client gave up, as it was meant to
                 super().handle()
 
     class Server(ThreadingHTTPServer):
@@ -101,7 +103,12 @@ def chat_server(answer: Answer = obliging) -> Iterator[ChatServer]:
 
     server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    served = ChatServer(base_url=f"http://127.0.0.1:{server.server_address[1]}/v1")
+    if tls is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls)
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    scheme = "http" if tls is None else "https"
+    served = ChatServer(base_url=f"{scheme}://127.0.0.1:{server.server_address[1]}/v1")
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

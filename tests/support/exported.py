@@ -129,8 +129,15 @@ def _finish(stage: StageDir, languages: dict[str, list[PreferencePair | Skipped]
     counts: dict[str, Any] = {}
     for language, outcomes in languages.items():
         tables.write_outcomes(stage.language_file(language), outcomes)
-        gaps = {"length_gap_before": 1.0, "length_gap_after": 0.0, "mean_margin": 0.5, "skipped": {"tie": 1}}
-        counts[language] = {"n_groups": len(outcomes), "n_pairs": len(HOSTILE), "alpha": 0.25, **gaps}
+        counts[language] = {
+            "n_groups": len(outcomes),
+            "n_pairs": len(HOSTILE),
+            "alpha": 0.25,
+            "length_gap_before": 1.0,
+            "length_gap_after": 0.0,
+            "mean_margin": 3.0,
+            "skipped": {"tie": 1, "truncated": 1},
+        }
     files = [stage.language_file(language) for language in languages]
     manifest.finish(stage, {"score": "0"}, {}, counts={"languages": counts}, files=files, seconds=1.0)
 

@@ -3,6 +3,10 @@
 # ruff: noqa: F401
 import gc
 
+import anyio._backends._asyncio
+import httpx
+import transformers.models.qwen2.modeling_qwen2
+
 import crossward.cli
 import crossward.config
 import crossward.engines.chat_translator

@@ -68,13 +68,33 @@ def signal_at(run: Path, number: int, *signals: int) -> None:
 
 
 def fail_at(run: Path, number: int, code: int = errno.ENOSPC) -> None:
-    """The operating system refuses boundary `number`, with this error."""
+    """The operating system refuses, once, the first writing, forcing or naming of a file from boundary `number` on."""
+    refused: list[str] = []
 
     def refuse(n: int, name: str) -> None:
-        if n == number:
-            raise OSError(code, os.strerror(code))
+        event, _, place = name.partition(" ")
+        if n >= number and not refused and event in ("open", "fsync", "os.rename"):
+            refused.append(name)
+            raise OSError(code, os.strerror(code), *([] if event == "fsync" else [str(run / place)]))
 
     at_boundaries(run, refuse)
+
+
+def kill_in_training(run: Path, place: str) -> None:
+    """SIGKILL at the first boundary whose name holds `place`, once training has begun; its state is kept every step."""
+    from crossward.engines.trl_trainer import TrlTrainer
+
+    assert TrlTrainer.__init__.__kwdefaults__ is not None
+    TrlTrainer.__init__.__kwdefaults__["save_seconds"] = 0.0
+    seen: list[str] = []
+
+    def act(number: int, name: str) -> None:
+        if seen and place in name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "/train" in name:
+            seen.append(name)
+
+    at_boundaries(run, act)
 
 
 def record_boundaries(run: Path, to: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
+from crossward.core.exact_sums import ExactSum
 from crossward.core.intervals import Interval, clustered_ratio, ranked_pairs
 from crossward.core.records import ScoredPrompt, ScoredResponse
 
@@ -55,14 +56,15 @@ class Correlation:
 
 
 class WithinCorrelation:
-    """Gathers groups one by one, in constant memory, and tells the correlation of x and y within them.
+    """Gathers groups one by one in any order, in constant memory, and tells the correlation of x and y within them.
 
     Pearson: Σ_g Σ_k (x_k − x̄_g)(y_k − ȳ_g) / √(Σ_g Σ_k (x_k − x̄_g)² · Σ_g Σ_k (y_k − ȳ_g)²), the correlation of the
     deviations from each prompt's own means. Spearman: the same over ranks within the prompt, ties at their mean rank.
     """
 
     def __init__(self) -> None:
-        self._values, self._ranks = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]  # Σxy, Σxx, Σyy of the deviations
+        # Σxy, Σxx, Σyy of the deviations
+        self._values, self._ranks = ([ExactSum() for _ in range(3)] for _ in range(2))
 
     def add(self, x: Values, y: Values) -> None:
         """One group; x and y are parallel."""
@@ -103,14 +105,17 @@ def ranks(values: Values) -> list[float]:
     return found
 
 
-def _gather(sums: list[float], x: Values, y: Values) -> None:
+def _gather(sums: Sequence[ExactSum], x: Values, y: Values) -> None:
     if not x:
         return
     mean_x, mean_y = _mean(x), _mean(y)
+    xy = xx = yy = 0.0
     for a, b in zip(x, y, strict=True):
-        sums[0] += (a - mean_x) * (b - mean_y)
-        sums[1] += (a - mean_x) ** 2
-        sums[2] += (b - mean_y) ** 2
+        xy += (a - mean_x) * (b - mean_y)
+        xx += (a - mean_x) ** 2
+        yy += (b - mean_y) ** 2
+    for total, own in zip(sums, (xy, xx, yy), strict=True):
+        total.add(own)
 
 
 def _mean(values: Values) -> float:
@@ -118,8 +123,8 @@ def _mean(values: Values) -> float:
     return values[0] if min(values) == max(values) else math.fsum(values) / len(values)
 
 
-def _quotient(sums: Sequence[float]) -> float | None:
-    xy, xx, yy = sums
+def _quotient(sums: Sequence[ExactSum]) -> float | None:
+    xy, xx, yy = (total.value for total in sums)
     return max(-1.0, min(1.0, xy / math.sqrt(xx) / math.sqrt(yy))) if xx > 0 and yy > 0 else None
 
 

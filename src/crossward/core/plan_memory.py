@@ -16,8 +16,8 @@ HEAD_BLOCK = 4096 * 16384 * 4 * 2  # scoring's block of logits on a GPU (engines
 TRAIN_LOGITS = 3 * 2**28  # logits, their softmax and gradient: bounded by engines/heads.py
 # Bytes on disk a token, measured on the tiny world's demo and on SmolLM2 (docs/planning.md).
 SAMPLE_DISK, SCORE_DISK, PAIR_DISK, ANSWER_DISK = 5.0, 7.0, 9.0, 25.0
-HOST_TOKEN_BYTES = 36  # a token id in a Python tuple
-HOST_ROW_BYTES = 1200  # a prompt or a pair as Python values, its texts apart
+HOST_ROW_BYTES = 1200  # a prompt as Python values, its texts apart
+RESPONSE_NUMBERS = 64.0  # measured at the peak of finding α, ten responses a prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,12 +148,13 @@ def disk(work: Workload) -> Disk:
     )
 
 
-def prompts_host_bytes(work: Workload) -> float:
-    """Prompts as Python values: every one is in memory from the first stage to the last, its English twin with it."""
+def host_bytes(work: Workload) -> float:
+    """Of the process that drives the run: what grows is held-out prompts, and numbers of responses.
+
+    Prompts to sample from, groups and pairs are on disk. Scoring keeps 8 bytes a prompt, pairing 64 a response of one
+    language: what α is found from, and where the gap in length steps.
+    """
     held_out = 0 if work.answers is None else work.answers.prompts
-    return (work.drawing.prompts + held_out) * (HOST_ROW_BYTES + 8.0 * work.drawing.prompt_tokens)
-
-
-def pairs_host_bytes(work: Workload) -> float:
-    """Pairs as Python values while they are trained on: two responses each, text and ids."""
-    return work.pairs * (HOST_ROW_BYTES + 2.0 * work.drawing.response_tokens * (HOST_TOKEN_BYTES + 4.0))
+    drawing = work.drawing
+    numbers = max(8.0 * drawing.prompts, RESPONSE_NUMBERS * drawing.responses / max(1, drawing.languages))
+    return PROCESS_BYTES + held_out * (HOST_ROW_BYTES + 8.0 * drawing.prompt_tokens) + numbers

@@ -8,16 +8,21 @@ nowhere, and never shown.
 """
 
 import asyncio
+import base64
+import json
 import os
 import random
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import reduce
+from html import escape
 from time import monotonic, time
 from typing import Any, Literal, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
+from crossward.core.addresses import is_exposed, require_address, require_variable
 from crossward.core.plain_text import visible_line
 from crossward.engines.connections import Connections, TooLong, read_json
 
@@ -86,6 +91,7 @@ class ChatEndpoint:
         self.endpoint = endpoint
         self.url = completions_url(endpoint.base_url)
         self._key = read_key(endpoint)
+        self._shapes = _shapes(self._key) if self._key else ()
         self._say = say
         self._told_at = -TELL_EVERY_S
         self._untold = 0
@@ -96,6 +102,8 @@ class ChatEndpoint:
         self._gave_up_in_a_row = 0
         self._turn = asyncio.Semaphore(endpoint.concurrency)
         self._httpx = require_httpx()
+        if self._key and is_exposed(self.url):
+            say(f"{self.url}: the key goes over the network UNENCRYPTED; use https where the server has it")
 
     def client(self) -> Connections:
         """New connections, to be used as an async context."""
@@ -169,6 +177,11 @@ class ChatEndpoint:
         except (TimeoutError, self._httpx.TimeoutException):
             raise Again(f"no answer within {timeout:g} s") from None
         except self._httpx.HTTPError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise ValueError(
+                    f"{self.url}: the server's certificate cannot be verified, so nothing was sent "
+                    f"({self.excerpt(str(error))}); name your own authority's certificate file in SSL_CERT_FILE"
+                ) from None
             away = "away" if isinstance(error, self._httpx.ConnectError) else None
             raise Again(self.excerpt(f"{type(error).__name__}: {error}"), server=away) from None
         status = reply.status
@@ -177,6 +190,10 @@ class ChatEndpoint:
             raise Again(f"HTTP {status}: {self.excerpt(reply.text)}", wait_s=wait_s, busy=status in (429, 503))
         if status != 200:
             kind = Refused if status in (400, 413, 422) else ValueError
+            if 300 <= status < 400:
+                raise ValueError(
+                    f"{self.url} sends the request elsewhere (HTTP {status}), which is not followed: name that address"
+                )
             raise kind(
                 f"{self.url} refuses the request for {name} with HTTP {status}: {self.excerpt(reply.text)}; "
                 f"check the address, the model's name ({self.endpoint.model}) and the key"
@@ -194,8 +211,8 @@ class ChatEndpoint:
         return visible_line(self.clean(" ".join(text.split()))[:200]) or "an empty answer"
 
     def clean(self, text: str) -> str:
-        """Some servers repeat the key that they refuse."""
-        return text.replace(self._key, "[key]") if self._key else text
+        """Some servers repeat the key that they refuse, one or the other encoded."""
+        return reduce(lambda said, shape: said.replace(shape, "[key]"), self._shapes, text)
 
     def _pause(self, busy: int, wait_s: float | None) -> float:
         """What the server asks for; else twice as long each time that it was busy, or that all who ask failed in turn.
@@ -231,25 +248,7 @@ def require_httpx() -> Any:
 
 def completions_url(base_url: str) -> str:
     """The address of chat completions; http(s) only, and no password in it."""
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not re.fullmatch(
-        r"(.*@)?([\w.-]+|\[[\da-fA-F:.]+\])(:\d+)?", parts.netloc
-    ):
-        raise ValueError(f"the endpoint's address must look like http://localhost:8000/v1 (or https), got {base_url!r}")
-    try:
-        _ = parts.port
-    except ValueError:
-        raise ValueError(f"the endpoint's port must be 0 to 65535, got {base_url!r}") from None
-    if "@" in parts.netloc:
-        raise ValueError(
-            "the endpoint's address holds a password: put the key into an environment variable and name it"
-        )
-    if parts.query or parts.fragment or "?" in base_url or "#" in base_url:
-        raise ValueError(
-            f"the endpoint's address must end with its path, got one with ? or # (at {parts.scheme}://{parts.netloc}): "
-            "a key belongs into an environment variable"
-        )
-    return base_url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
+    return require_address(base_url).rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
 
 
 def require_endpoint(endpoint: Endpoint) -> str:
@@ -263,7 +262,7 @@ def read_key(endpoint: Endpoint) -> str | None:
     """The key from the environment variable that the recipe names; None where it names none."""
     if endpoint.api_key_env is None:
         return None
-    key = os.environ.get(endpoint.api_key_env, "").strip()
+    key = os.environ.get(require_variable(endpoint.api_key_env), "").strip()
     if not key or not key.isascii():
         raise ValueError(f"the environment variable {endpoint.api_key_env} holds no key: export it before the run")
     if not key.isprintable() or any(character.isspace() for character in key):
@@ -271,6 +270,13 @@ def read_key(endpoint: Endpoint) -> str | None:
             f"the key in the environment variable {endpoint.api_key_env} holds a space or a line break: export it alone"
         )
     return key
+
+
+def _shapes(key: str) -> tuple[str, ...]:
+    """The key as it is and as answers may spell it; base64 up to where its neighbours tell."""
+    whole = base64.b64encode(key.encode()).decode().rstrip("=")
+    escaped = (json.dumps(key)[1:-1], escape(key), quote(key, safe=""), quote(key), whole[: len(key) // 3 * 4])
+    return tuple(dict.fromkeys((key, *escaped)))
 
 
 def wait_asked(headers: Mapping[str, str]) -> float | None:

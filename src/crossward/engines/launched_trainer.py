@@ -43,7 +43,7 @@ class Order:
 
 
 class LaunchedTrainer:
-    """protocols.Trainer whose processes the words of `launch` start, followed by `-m crossward.engines.train_worker`."""
+    """protocols.Trainer in processes that `launch`, followed by `-m crossward.engines.train_worker`, starts."""
 
     def __init__(
         self, spec: ModelSpec, tokens: ChatTokens, launch: Sequence[str], *, save_seconds: float = SAVE_SECONDS

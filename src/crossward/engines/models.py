@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 from transformers.utils import logging
 from transformers.utils.peft_utils import find_adapter_config_file
 
+from crossward.core.addresses import require_no_address
 from crossward.core.plain_text import visible_line
 from crossward.engines.protocols import Advance, Dtype, ModelSpec, no_progress
 
@@ -257,6 +258,7 @@ def _with_adapter(model: PreTrainedModel, spec: ModelSpec) -> PreTrainedModel:
 
 def _check_place(spec: ModelSpec) -> None:
     """Say what is wrong with a local path before transformers asks the hub for it."""
+    require_no_address(spec.path, "a model", "its folder or its name on the hub")
     folder = Path(spec.path)
     if folder.is_dir():
         if (folder / "adapter_config.json").is_file():

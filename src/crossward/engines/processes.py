@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType
 from peft import PeftModel
 from torch import Tensor, distributed
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedModel, TrainingArguments
 
 from crossward.engines.models import resolve_device
@@ -25,7 +26,7 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processes:
-    """`number` of `count`, `local` among those of this machine; `sharding`: whether each holds a part of the weights."""
+    """`number` of `count`, `local` among this machine's; `sharding`: whether each holds a part of the weights."""
 
     count: int = 1
     number: int = 0
@@ -73,6 +74,14 @@ class Processes:
         """
         if self.sharding == "fsdp2" and args.device.type == "cpu":
             PartialState().distributed_type = DistributedType.MULTI_GPU
+
+    def keep_float32(self, accelerator: Accelerator) -> None:
+        """Before the model is sharded. With bfloat16 accelerate would let FSDP2 round all that a model gives, our
+        log-probabilities too, and add up gradients in bfloat16: only what is computed with is bfloat16.
+        """
+        if self.sharding == "fsdp2" and accelerator.mixed_precision == "bf16":
+            policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+            accelerator.state.fsdp_plugin.mixed_precision_policy = policy
 
     def agree(self, wish: bool, device: torch.device) -> bool:
         """The first process's wish, for all."""

@@ -1,4 +1,4 @@
-"""Which pairs each process trains on in which micro-batch, so that every step has the pairs that one process would have.
+"""Which pairs each process trains on in which micro-batch, so that every step has the pairs that one process has.
 
 A step takes the next `batch` pairs of the epoch's permutation, and its micro-batches go round the processes: the first
 to process 0, the second to process 1, and so on. The last step of an epoch may be incomplete: then some micro-batches

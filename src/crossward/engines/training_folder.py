@@ -1,4 +1,4 @@
-"""The folder `<output>.work` beside a checkpoint that is being trained: its states, its pairs, and who is at work in it.
+"""The folder `<output>.work` beside a checkpoint that is being trained: its states, its pairs, who is at work in it.
 
 A training that was cut leaves its states here and goes on from the last one that is whole. Locks are the kernel's
 (flock): they go with the processes that hold them, however those end. Knows no models; loads no heavy library.
@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 Sharding = Literal["none", "fsdp2", "deepspeed"]
 WHOLE = "whole.json"  # in a state of several processes: written last, by the first of them
+_NOTHING_KEPT = {"lock", "processes"}
 SAVE_SECONDS = 600.0  # how much training a killed run loses at most
 ORPHANS_SECONDS = 120.0  # how long processes of a driver that died are waited for: they end by themselves
 
@@ -69,17 +70,19 @@ class TrainingFolder:
         """
         self._require_absent()
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("a") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(f"another process trains into {self.output}: wait until it ends") from None
+        lock = self.path / "lock"
+        with lock.open("a") as handle:
+            held = _locked(handle)
             self._require_absent()
+            # A driver that ended just now may have removed the file that is held here: another may lock its successor.
+            if not held or not lock.exists() or lock.stat().st_ino != os.fstat(handle.fileno()).st_ino:
+                raise ValueError(f"another process trains into {self.output}: wait until it ends")
             try:
                 yield
             finally:
                 self.pairs.unlink(missing_ok=True)
-                if self.path.is_dir() and [path.name for path in self.path.iterdir()] == ["lock"]:
+                left = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+                if left and left <= _NOTHING_KEPT:
                     self.remove()
 
     def remove(self) -> None:
@@ -97,17 +100,12 @@ class TrainingFolder:
         """Until no launched process is left here. Raises ValueError where one stays."""
         until = time.monotonic() + seconds
         with (self.path / "processes").open("a") as handle:
-            while True:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    if time.monotonic() > until:
-                        raise ValueError(
-                            f"processes of an earlier start still train into {self.output}: end them and run again"
-                        ) from None
-                    time.sleep(0.1)
-                else:
-                    return
+            while not _locked(handle):
+                if time.monotonic() > until:
+                    raise ValueError(
+                        f"processes of an earlier start still train into {self.output}: end them and run again"
+                    )
+                time.sleep(0.1)
 
     def states(self) -> list[Path]:
         """The states that are whole, the newest last.
@@ -158,6 +156,15 @@ class TrainingFolder:
     def _require_absent(self) -> None:
         if self.output.exists():
             raise ValueError(f"checkpoint {self.output} exists already: delete it to train again")
+
+
+def _locked(handle: IO[str]) -> bool:
+    """Whether nobody else has the file locked, and now we have."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _of_several(state: Path) -> bool:

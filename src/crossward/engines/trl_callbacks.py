@@ -27,10 +27,12 @@ class Journal(TrainerCallback):
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self._path is None:
             return
-        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= state.global_step]
+        lines = self._path.read_bytes().splitlines() if self._path.exists() else []
+        kept = [line for line in lines if (step := _step(line)) is not None and step <= state.global_step]
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        new = self._path.with_name(f".{self._path.name}.tmp")  # a kill leaves the old lines or these
+        new.write_bytes(b"".join(line + b"\n" for line in kept))
+        new.replace(self._path)
 
     def on_log(
         self,
@@ -50,6 +52,15 @@ class Journal(TrainerCallback):
                 return
             with self._path.open("a", encoding="utf-8") as journal:
                 journal.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+
+
+def _step(line: bytes) -> int | None:
+    """The step that a line tells of; None of a torn or damaged one."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return step if isinstance(step, int) else None
 
 
 class Steps(TrainerCallback):

@@ -113,6 +113,7 @@ class TrlTrainer:
             data_collator=pair_collator if packs else None,
             callbacks=self._callbacks(metrics),
         )
+        self._processes.keep_float32(trainer.accelerator)
         if packs:
             accept_packs(base)
         trainer.remove_callback(PrinterCallback)  # the journal keeps every step; nothing is talked into the terminal

@@ -140,6 +140,8 @@ class VllmEngine:
                 tensor_parallel_size=options.tensor_parallel_size,
                 gpu_memory_utilization=options.memory_share,
                 enforce_eager=options.eager or on_cpu,
+                # Within a Ray actor vLLM would spread over the cluster by itself: a replica stays on its own GPUs.
+                distributed_executor_backend="mp" if options.tensor_parallel_size > 1 else None,
                 **arguments,
             )
         except Exception as error:

@@ -23,6 +23,7 @@ from crossward.engines.protocols import (
 from crossward.engines.tokens import ChatTokens, compare_tokens, load_tokens
 from crossward.engines.workers import IN_PROCESS, Workers
 from crossward.pipeline.choose import endpoint_sampler, local_sampler, local_scorer, require_engine, resolved
+from crossward.pipeline.cluster import recipe_workers
 from crossward.pipeline.given import NOTHING_GIVEN, Given
 from crossward.pipeline.progress import SILENT, Progress, in_megabytes
 from crossward.pipeline.unpack import vllm_options
@@ -67,7 +68,12 @@ class Engines:
 
     def workers(self, *, here: bool = False) -> Workers:
         """Who does the shards of a stage; `here`: it must be this process."""
-        return IN_PROCESS
+        if here or self.config.cluster is None:
+            return IN_PROCESS
+        scoring, own = self.config.score.engine, self.sample_engine("evaluate")["engine"]
+        translating = own if self.config.translator.engine == "policy" else self.config.translator.engine
+        engines = {"sampler": own, "policy": scoring, "reference": scoring, "translator": translating, "judge": "vllm"}
+        return recipe_workers(self.config, engines, self.progress)
 
     def model(self, path: str, revision: str | None, *, fingerprint: str | None = None) -> Model:
         """A model of the recipe; hashes its files where `fingerprint` is not known already."""
@@ -78,6 +84,8 @@ class Engines:
                 with in_megabytes(self.progress, f"hashing {path}", fingerprint_size(spec)) as advance:
                     found[name] = model_fingerprint(spec, advance=advance)
             fingerprint = found[name]
+        else:  # a checkpoint that the run trained: the policy's code, if any
+            spec = replace(spec, trust_remote_code=self.config.models.policy in self.config.trusted)
         return Model(spec=spec, fingerprint=fingerprint)
 
     def model_spec(self, path: str, revision: str | None = None) -> ModelSpec:
@@ -87,7 +95,7 @@ class Engines:
             dtype=self.config.models.dtype,
             device=self.config.runtime.device,
             revision=revision,
-            trust_remote_code=self.config.models.trust_remote_code,
+            trust_remote_code=path in self.config.trusted,
         )
 
     @property

@@ -12,6 +12,7 @@ from crossward.core.records import Prompt
 from crossward.pipeline import provenance
 from crossward.pipeline.assemble import Engines, Model, Prompts
 from crossward.pipeline.choose import require_engine
+from crossward.pipeline.cluster import require_cluster
 from crossward.pipeline.concerns_before import concerns_before
 from crossward.pipeline.judge_stage import Judging
 from crossward.pipeline.launch import require_launch
@@ -19,7 +20,7 @@ from crossward.pipeline.progress import Silent
 from crossward.pipeline.prompts import counted_prompts, evaluation_prompts, training_prompts
 from crossward.pipeline.ranking import require_ranking
 from crossward.pipeline.replay import read_replay
-from crossward.pipeline.requirements import require_tracking
+from crossward.pipeline.requirements import require_tracking, say_trusted
 from crossward.store.run_dir import RunDir
 
 
@@ -59,6 +60,8 @@ def look(config: Config, *, planned: frozenset[str] = frozenset()) -> Looked:
     findings: list[Finding] = []
     prompts, held_out, counts = _prompts(config, findings)
     _languages(config, findings)
+    if trusted := say_trusted(config):
+        findings.append(Finding(level="warning", subject="trusted code", text=trusted))
     later = "policy" in planned and not all(
         Path(path).is_dir() for path in (config.models.policy, config.models.reference)
     )
@@ -176,6 +179,8 @@ def _engines(config: Config, findings: list[Finding]) -> None:
     engines = Engines(config)
     for stage in ("sample", "evaluate"):
         _attempt(findings, f"engine of {stage}", lambda stage=stage: engines.require_sample_engine(stage))
+    if config.cluster is not None:
+        _attempt(findings, "cluster", lambda: require_cluster(config))
     if config.tracking.tracker != "none":
         _attempt(findings, "tracker", lambda: _tracker(config))
     _attempt(findings, "engine of score", lambda: require_engine(config.score.engine, config.runtime.device))

@@ -77,6 +77,8 @@ def endpoint_sampler(
     tokens = None if spec is None else load_tokens(spec)
     limit = None if spec is None else max_positions(read_config(base_spec(spec)))
     kept = None if answers is None else Answers(answers)
+    if kept is not None and kept.torn:
+        progress.say(f"{answers}: a line is torn or damaged: that answer and those behind it are asked for again")
     return OpenAiSampler(endpoint, tokens, limit=limit, kept=kept, say=progress.say)
 
 

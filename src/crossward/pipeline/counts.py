@@ -1,31 +1,36 @@
-"""What each stage says of itself in stage.json: plain numbers per language, read by the report."""
+"""What each stage says of itself in stage.json: plain numbers per language, read by the report.
+
+Groups may come in any order, as the shards of a stage do that many replicas made: the counts are the same.
+"""
 
 import math
 from array import array
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 from crossward.core.diagnostics import WithinCorrelation, margins
+from crossward.core.exact_sums import ExactSum
 from crossward.core.length_control import LengthControl
 from crossward.core.pairing import Survey
 from crossward.core.records import PreferencePair, SampledPrompt, ScoredPrompt, Skipped
 
 
 class Mean:
-    """A running mean, rounded once an `add`; None over nothing."""
+    """A running mean, in whatever order the `add`s come; None over nothing."""
 
     def __init__(self) -> None:
-        self._n, self._total = 0, 0.0
+        self._n, self._total = 0, ExactSum()
 
     def add(self, *values: float) -> None:
         self._n += len(values)
-        self._total = math.fsum((self._total, *values))
+        self._total.add(math.fsum(values))
 
     @property
     def value(self) -> float | None:
-        return self._total / self._n if self._n else None
+        return self._total.value / self._n if self._n else None
 
 
 class SampledTally:
@@ -34,9 +39,9 @@ class SampledTally:
     def __init__(self) -> None:
         self._prompts = self._responses = self._truncated = self._tokens = self._chars = 0
 
-    def add(self, group: SampledPrompt) -> None:
-        self._prompts += 1
-        for response in group.responses:
+    def add(self, *groups: SampledPrompt) -> None:
+        self._prompts += len(groups)
+        for response in chain.from_iterable(group.responses for group in groups):
             self._responses += 1
             self._truncated += response.finish_reason == "length"
             self._tokens += len(response.token_ids or ())
@@ -72,17 +77,18 @@ class ScoredTally:
         self._spreads = array("d")
         self._lengths = {"characters": WithinCorrelation(), "tokens": WithinCorrelation()}
 
-    def add(self, group: ScoredPrompt) -> None:
-        ratios = [response.log_ratio for response in group.responses]
-        self._prompts += 1
-        self._responses += len(ratios)
-        self._empty += sum(not response.response.text.strip() for response in group.responses)
-        self._tokens += sum(response.n_tokens for response in group.responses)
-        self._log_ratio.add(*ratios)
-        if ratios:
-            self._spreads.append(max(ratios) - min(ratios))
-        self._lengths["characters"].add(ratios, [float(response.n_chars) for response in group.responses])
-        self._lengths["tokens"].add(ratios, [float(response.n_response_tokens) for response in group.responses])
+    def add(self, *groups: ScoredPrompt) -> None:
+        for group in groups:
+            ratios = [response.log_ratio for response in group.responses]
+            self._prompts += 1
+            self._responses += len(ratios)
+            self._empty += sum(not response.response.text.strip() for response in group.responses)
+            self._tokens += sum(response.n_tokens for response in group.responses)
+            self._log_ratio.add(*ratios)
+            if ratios:
+                self._spreads.append(max(ratios) - min(ratios))
+            self._lengths["characters"].add(ratios, [float(response.n_chars) for response in group.responses])
+            self._lengths["tokens"].add(ratios, [float(response.n_response_tokens) for response in group.responses])
 
     @property
     def n_responses(self) -> int:

@@ -25,6 +25,7 @@ _NO_MATTER = (
     *("run", "seed", "iterations", "shard_size", "score.noise_sample"),
     *(f"{section}.{key}" for section in ("sample", "evaluate") for key in _DRAWING),
     *(f"tracking.{key}" for key in ("project", "name", "folder", "mode")),
+    *(f"cluster.{key}" for key in ("address", "replicas", "resources", "restarts", "start_timeout_s")),
     *("reward.reference", "reward.policy", "reward.agreement", "reward.surprisal"),
     *(f"pair.{key}" for key in ("length_unit", "alpha_search", "choice", "upper_bound", "min_margin", "min_responses")),
     *(f"pair.{key}" for key in ("min_characters", "max_characters", "language_confidence")),
@@ -49,7 +50,7 @@ class Lookout:
     """Looks at what runs need; remembers what was read of checkpoints from one look to the next."""
 
     given: Given
-    _known: dict[bool, Known] = field(default_factory=dict)  # by whether the hub's code is trusted
+    _known: dict[tuple[str, ...], Known] = field(default_factory=dict)  # by whose own code may run
     _parts: dict[str, str | None] = field(default_factory=dict)  # the problem of a part, by what decides it
 
     def beforehand(self, runs: Sequence[CellRun], worlds: Path, *, ask_hub: bool = True) -> list[str]:
@@ -79,7 +80,7 @@ class Lookout:
     def _engines(self, config: Config) -> Engines:
         # Opened only to look: how many threads the runs compute with is settled when they do.
         runtime = config.runtime.model_copy(update={"threads": None})
-        known = self._known.setdefault(config.models.trust_remote_code, Known())
+        known = self._known.setdefault(tuple(config.trusted), Known())
         return Engines(config.model_copy(update={"runtime": runtime}), self.given, known)
 
     def _everything(self, engines: Engines) -> list[str]:

@@ -56,7 +56,7 @@ def run(
         needed = require(engines, directory, progress)
         reference, policies = needed.reference, [needed.policy]
         prompts, held_out, judging = needed.prompts, needed.held_out, needed.judging
-        provenance.claim(directory, config, again)
+        provenance.claim(directory, config, again, say=progress.say)
         progress.plan([stage.title for stage, _ in stages_of(config, directory)])
 
         answer(directory.reference, reference, held_out, engines, progress)
@@ -134,11 +134,12 @@ def train(
     trained = training.train(
         here.stage("train"),
         here.stage("pair"),
-        open_reference=lambda: engines.training_reference(anchor),
+        open_reference=partial(engines.training_reference, anchor),
         open_trainer=lambda: engines.trainer(policy),
         training=training_of(config, derive_seed(config.seed, "train", t)),
         replay=replay,
         inputs={"pair": paired.digest, "policy": policy.fingerprint, "reference": anchor.fingerprint},
+        workers=engines.workers(),
         progress=progress,
     )
     return checkpoint(engines, here.stage("train").checkpoint, trained.digest)

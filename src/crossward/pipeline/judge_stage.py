@@ -5,7 +5,6 @@ must not be drawn again when they change. What the judge said is in the run's on
 pays only for questions that are new.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,9 +30,9 @@ from crossward.pipeline.run_stage import run_stage
 from crossward.pipeline.stage_files import stream_sampled
 from crossward.pipeline.unpack import judge_settings
 from crossward.pipeline.winrates import as_summary, published_data, rates_of
-from crossward.store.files import write_text
 from crossward.store.manifest import StageManifest, content_hash, read, redo
 from crossward.store.model_outputs import ModelOutputs, joined, read_model_outputs
+from crossward.store.rates_file import read_rates, write_rates
 from crossward.store.run_dir import IterationDir, RunDir, StageDir
 from crossward.store.verdict_file import read_verdicts, write_verdicts
 
@@ -215,7 +214,11 @@ def tabulate(directory: RunDir, control: LengthControl, progress: Progress) -> W
         few="raw",
         progress=progress,
     )
-    write_text(directory.evaluation, json.dumps(as_summary(found), ensure_ascii=False, indent=1) + "\n")
+    try:
+        read_rates(directory.evaluation)
+    except ValueError:
+        progress.say(f"{directory.evaluation} was damaged: it is written anew")
+    write_rates(directory.evaluation, as_summary(found))
     return found
 
 

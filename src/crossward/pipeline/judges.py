@@ -10,6 +10,7 @@ from crossward.core.judging import Order, PairTemplate, parse_template
 from crossward.core.spending import Budget, Spending
 from crossward.engines.endpoint import Endpoint, require_endpoint
 from crossward.engines.protocols import Judge, ModelSpec, VllmOptions
+from crossward.engines.workers import IN_PROCESS, Workers
 from crossward.pipeline.progress import Progress
 from crossward.store.keyed_lines import KeyedLines
 
@@ -18,7 +19,10 @@ DEFAULT_TEMPLATE = "pairwise/default.txt"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeSettings:
-    """Who judges and how: an `endpoint`, or a `checkpoint` behind vLLM. `deadline_s`: no question is asked after it."""
+    """Who judges and how: an `endpoint`, or a `checkpoint` behind vLLM, asked by `workers`.
+
+    `deadline_s`: no question is asked after it.
+    """
 
     endpoint: Endpoint | None = None
     checkpoint: ModelSpec | None = None
@@ -28,6 +32,7 @@ class JudgeSettings:
     budget: Budget = field(default_factory=Budget)
     deadline_s: float | None = None
     vllm: VllmOptions = field(default_factory=VllmOptions)
+    workers: Workers = IN_PROCESS
 
     def __post_init__(self) -> None:
         if (self.endpoint is None) == (self.checkpoint is None):
@@ -67,8 +72,8 @@ def opened_judge(settings: JudgeSettings, journal: Path, progress: Progress) -> 
     """The judge, with its answers kept in `journal`; both are closed at the end. ValueError where it is in use."""
     spending = Spending(budget=settings.budget)
     with KeyedLines(journal) as kept:
-        if kept.damaged:
-            progress.say(f"{journal}: {kept.damaged} damaged lines are passed over, their questions are asked again")
+        if kept.told is not None:
+            progress.say(kept.told)
         judge = _judge(settings, kept, spending, progress)
         try:
             yield judge
@@ -87,5 +92,10 @@ def _judge(settings: JudgeSettings, kept: KeyedLines, spending: Spending, progre
 
     assert settings.checkpoint is not None
     return VllmJudge(
-        settings.checkpoint, kept=kept, spending=spending, options=settings.vllm, deadline_s=settings.deadline_s
+        settings.checkpoint,
+        kept=kept,
+        spending=spending,
+        options=settings.vllm,
+        deadline_s=settings.deadline_s,
+        workers=settings.workers,
     )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from crossward.config import Config
 from crossward.core.hardware import Hardware
-from crossward.core.plan_memory import pairs_host_bytes, prompts_host_bytes
+from crossward.core.plan_memory import host_bytes
 from crossward.core.planning import Plan, StageCost, plan
 from crossward.core.spending import Budget
 from crossward.core.workload import Drawing, Judging, Rating, Schedule, Workload
@@ -17,6 +17,7 @@ from crossward.plan_tables import Prices
 
 MAPO_PARAMETERS = 0.6e9  # of the translation model that docs/rivals.md names
 BYTES = {"float32": 4, "bfloat16": 2}
+MANY_SHARDS = 200_000
 SIDE_BY_SIDE = ("laptop", "h100-80gb", "8xh100", "cluster-64xh100")
 
 
@@ -216,17 +217,21 @@ def _remarks(work: Workload, made: Plan) -> list[str]:
                 f"{stage.name} does not fit: about {_gb(stage.memory_bytes)} on a device of "
                 f"{_gb(hardware.memory_bytes)}{_instead(stage, work)}"
             )
-    for what, needed in (("prompts", prompts_host_bytes(work)), ("pairs", pairs_host_bytes(work))):
-        if needed > hardware.host_gib * 2**30:
-            said.append(
-                f"{what} are held in memory, about {_gb(needed)}, and the machine has {hardware.host_gib:g} GiB: run "
-                "parts of the languages or prompts"
-            )
+    if (needed := host_bytes(work)) > hardware.host_gib * 2**30:
+        said.append(
+            f"the process that drives the run needs about {_gb(needed)}, and the machine has {hardware.host_gib:g} "
+            "GiB: run parts of the languages or prompts"
+        )
+    shards = work.drawing.languages * -(-work.drawing.prompts // work.drawing.languages // work.shard_prompts)
+    if shards > MANY_SHARDS:
+        said.append(
+            f"{shards:,} shards a stage, each a file and an entry in stage.json: raise shard_size (now "
+            f"{work.shard_prompts}) for fewer"
+        )
     if hardware.devices > 1:
         train = "training stays on one" if hardware.training_devices == 1 else "training is sharded"
         said.append(
-            f"hours on {hardware.devices} devices take prompts to be spread over them, a part each: one run uses one "
-            f"device, and {train}"
+            f"hours on {hardware.devices} devices take a replica on each (the recipe's section cluster); {train}"
         )
     if hardware.efficiency.assumed:
         said.append(f"assumed, not measured, of its efficiency: {', '.join(hardware.efficiency.assumed)}")

@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args
@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from crossward.config import Config
 from crossward.store import manifest
-from crossward.store.files import write_text
+from crossward.store.files import remove, write_text
+from crossward.store.manifest import content_hash
 from crossward.store.reward_accuracy_file import read_reward_accuracy, write_reward_accuracy
 from crossward.store.run_dir import RunDir, Stage, StageDir
 
@@ -26,13 +27,14 @@ PACKAGES = ("crossward", "torch", "transformers", "trl", "peft", "accelerate", "
 _SERVER = ("base_url", "api_key_env", "concurrency", "timeout_s")
 # Keys that may change between two runs of the same folder: they move or extend the work, they do not alter it.
 FREE = (
-    *("runtime", "iterations", "run", "tracking", "train.launch"),
+    *("runtime", "cluster", "iterations", "run", "tracking", "train.launch"),
     *("evaluate.length_control", "evaluate.difficulty", "evaluate.gamed"),  # win rates are computed anew each time
     *(f"{section}.{key}" for section in ("sample.openai", "reward.judge") for key in (*_SERVER, "attempts")),
     *(f"translator.{key}" for key in (*_SERVER, "request_attempts")),  # its attempts are at texts, not requests
     *(f"evaluate.judge.{key}" for key in (*_SERVER, "attempts", "prompt_price", "completion_price")),
     *(f"evaluate.judge.{key}" for key in ("max_cost", "max_tokens")),
 )
+_SEAL = "# checksum of the lines below: "  # config.yaml's first line; none in runs of earlier versions
 # Every stage of an iteration is made from the one before; answers come from the policy that training made.
 CHAIN: tuple[Stage, ...] = get_args(Stage)
 # The stage that the keys of a section decide first; other keys (models, prompts, languages, seed) decide all of them.
@@ -56,10 +58,13 @@ def stages_to_redo(directory: RunDir, config: Config, redo: Sequence[str]) -> li
     return list(found.values())
 
 
-def claim(directory: RunDir, config: Config, again: Sequence[StageDir]) -> None:
+def claim(
+    directory: RunDir, config: Config, again: Sequence[StageDir], *, say: Callable[[str], None] = lambda line: None
+) -> None:
     """Take the folder for this config: remove the stages to do `again`, write config and provenance.
 
-    Call when all that can be checked beforehand is sound: what is removed here is gone.
+    `say` hears where what the folder was made with is no longer known. Call when all that can be checked beforehand is
+    sound: what is removed here is gone.
     """
     begun = _begun(directory)
     stages = again if begun else _stages(directory)
@@ -67,10 +72,28 @@ def claim(directory: RunDir, config: Config, again: Sequence[StageDir]) -> None:
         manifest.redo(stage)
     if stages:
         _forget_what_was_said(directory, stages)
-    resolved = config.model_dump(mode="json")
-    write_text(directory.config, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
-    if not begun or not directory.provenance.exists():
-        write_text(directory.provenance, json.dumps(_provenance(config), indent=2, sort_keys=True) + "\n")
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    if begun and not directory.config.exists():
+        say(f"{directory.config} is gone: it is written anew, from the recipe of now")
+    write_text(directory.config, f"{_SEAL}{content_hash(text)}\n{text}")
+    if begun and read_provenance(directory) is None:
+        say(f"{directory.provenance} is missing or damaged: it is written anew, with the versions of now")
+    if not begun or read_provenance(directory) is None:
+        remove(directory.provenance)
+        found = _provenance(config)
+        sealed = {**found, "checksum": content_hash(found)}
+        write_text(directory.provenance, json.dumps(sealed, indent=2, sort_keys=True) + "\n")
+
+
+def read_provenance(directory: RunDir) -> dict[str, Any] | None:
+    """What a run was made with; None where that is missing or damaged."""
+    try:
+        found = json.loads(directory.provenance.read_bytes())
+        whole = found.pop("checksum", None) in (None, content_hash(found))  # none in runs of earlier versions
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return None
+    tables = all(isinstance(found.get(key) or {}, dict) for key in ("packages", "git"))
+    return found if whole and tables else None
 
 
 def _forget_what_was_said(directory: RunDir, again: Sequence[StageDir]) -> None:
@@ -83,13 +106,18 @@ def _forget_what_was_said(directory: RunDir, again: Sequence[StageDir]) -> None:
 
 
 def read_config(directory: RunDir) -> dict[str, Any]:
-    """config.yaml of a run as nested dictionaries. Raises ValueError where it is no config."""
+    """config.yaml of a run as nested dictionaries. Raises ValueError where it is no config, or was changed."""
     try:
-        tree = yaml.safe_load(directory.config.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        tree = None
-    if not isinstance(tree, dict):
-        raise ValueError(f"{directory.config} is damaged: restore it, or choose another folder with run=FOLDER")
+        text = directory.config.read_text(encoding="utf-8")
+        tree = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError):
+        tree, text = None, ""
+    seal, _, lines = text.partition("\n")
+    if not isinstance(tree, dict) or (seal.startswith(_SEAL) and seal != f"{_SEAL}{content_hash(lines)}"):
+        raise ValueError(
+            f"{directory.config} is damaged or was changed: delete it and run the recipe that the run was made with, "
+            "which writes it anew and does no stage again"
+        )
     return tree
 
 

@@ -11,6 +11,7 @@ from crossward.core.records import Prompt
 from crossward.engines.trackers import require_tracker
 from crossward.pipeline.assemble import Engines, Model
 from crossward.pipeline.choose import require_chat_model
+from crossward.pipeline.cluster import require_cluster
 from crossward.pipeline.judge_stage import Judging
 from crossward.pipeline.launch import require_launch
 from crossward.pipeline.measures import read_references
@@ -39,7 +40,10 @@ def require(engines: Engines, directory: RunDir, progress: Progress) -> Required
     """Everything that a recipe names, read; raises ValueError for what would fail later. No weights are loaded."""
     config = engines.config
     require_tracking(config)
+    if trusted := say_trusted(config):
+        progress.say(trusted)
     require_launch(config)
+    require_cluster(config)
     reference, policy = engines.reference(), engines.policy()
     replay = read_replay(config, policy.spec, engines.tokens(policy), progress)
     engines.require_comparable(policy, reference)
@@ -52,6 +56,13 @@ def require(engines: Engines, directory: RunDir, progress: Progress) -> Required
     return Required(
         reference=reference, policy=policy, replay=replay, prompts=prompts, held_out=held_out, judging=judging
     )
+
+
+def say_trusted(config: Config) -> str:
+    """A warning that names the models whose own code may run; "" where none may."""
+    if not config.trusted:
+        return ""
+    return f"models.trust_remote_code: code of {', '.join(config.trusted)} MAY RUN on this machine with your rights"
 
 
 def require_tracking(config: Config) -> None:
@@ -88,6 +99,7 @@ def parts_of(engines: Engines) -> list[Part]:
     parts = [
         Part(by=("tracking", config.tracking.tracker), look=lambda: require_tracking(config)),
         Part(by=("launch", *launch), look=lambda: require_launch(config)),
+        Part(by=("cluster", config.cluster is None), look=lambda: require_cluster(config)),
         Part(by=by("policy", *own), sources=(models.policy,), look=lambda: engines.tokens(engines.policy())),
         Part(by=by("reference", *own), sources=(models.reference,), look=lambda: engines.tokens(engines.reference())),
         Part(

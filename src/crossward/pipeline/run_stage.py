@@ -73,7 +73,7 @@ def _completed(
     known = manifest.read(stage)
     size = 0 if known is None else manifest.size_of(stage, known)
     with in_megabytes(progress, f"{stage.title}: checking what is there", size) as advance:
-        return manifest.completed(stage, inputs, settings, advance=advance)
+        return manifest.completed(stage, inputs, settings, advance=advance, say=progress.say)
 
 
 def _made(

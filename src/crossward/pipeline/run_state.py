@@ -14,7 +14,7 @@ from crossward.pipeline.experiment_plan import stages_of
 from crossward.store import manifest
 from crossward.store.lock import holder_of
 from crossward.store.manifest import StageManifest
-from crossward.store.run_dir import RunDir, Stage, StageDir
+from crossward.store.run_dir import RunDir, Stage, StageDir, require_no_way_out
 
 StageState = Literal["done", "begun", "open", "damaged"]
 State = Literal["done", "running", "stopped", "damaged"]
@@ -64,6 +64,7 @@ def require_run(folder: Path) -> RunDir:
     directory = RunDir(folder)
     if not directory.config.is_file():
         raise ValueError(f"{folder} is not a run directory: it has no config.yaml")
+    require_no_way_out(folder)
     return directory
 
 

@@ -18,7 +18,7 @@ from crossward.core.records import Prompt, SampledPrompt, View
 from crossward.core.surprisal import SurprisalPenalty
 from crossward.engines.protocols import Advance, LanguageIdentifier, Sampler, Sampling, Work
 from crossward.engines.workers import IN_PROCESS, Crew, Piece, Step, Workers
-from crossward.pipeline.counts import PairTally, sampled_counts, scored_counts
+from crossward.pipeline.counts import PairTally, SampledTally, ScoredTally, sampled_counts
 from crossward.pipeline.measures import reference_hashes, write_stage_measures
 from crossward.pipeline.noise import OpenScorer, measure_noise
 from crossward.pipeline.outputs import write_outputs
@@ -52,8 +52,8 @@ def sample(
     """N responses of the policy to every prompt; one shard per language and `shard_size` prompts."""
 
     def work() -> Made:
-        files = _write_samples(stage, prompts, open_sampler, sampling, shard_size, workers, progress)
-        return files, {"languages": {language: sampled_counts(stream_sampled(stage, language)) for language in prompts}}
+        files, counts = _write_samples(stage, prompts, open_sampler, sampling, shard_size, workers, progress)
+        return files, {"languages": counts}
 
     return run_stage(stage, inputs, asdict(sampling) | {"shard_size": shard_size, **settings}, work, progress=progress)
 
@@ -86,20 +86,17 @@ def score(
 
     def work() -> Made:
         shards = [
-            Piece(language=language, index=index, source=path, target=stage.shard(language, index))
+            Piece(
+                language=language,
+                index=index,
+                source=path,
+                target=stage.shard(language, index),
+                n=tables.count_responses(path),
+            )
             for language, index, path in sampled.shards()
         ]
         with workers.crew(score_steps(judging, open_scorers)) as crew:
-            _write_scores(stage, [piece for piece in shards if not piece.target.exists()], judging, crew, progress)
-            counts = {
-                language: scored_counts(
-                    stream_scored(stage, language),
-                    n_sampled=sum(
-                        tables.count_responses(path) for code, _, path in sampled.shards() if code == language
-                    ),
-                )
-                for language in sampled.languages()
-            }
+            counts = _write_scores(stage, shards, judging, crew, progress)
             if noise_sample:
                 again = {language: list(islice(stream_scored(stage, language), noise_sample)) for language in counts}
                 floors = measure_noise(
@@ -112,7 +109,7 @@ def score(
                     title=stage.title,
                 )
                 counts = {language: counts[language] | {"noise": floors[language]} for language in counts}
-        return [piece.target for piece in shards], {"languages": counts}
+        return [*(piece.target for piece in shards), *stage.tokens_files()], {"languages": counts}
 
     # A view without a steering line is not made anew when the line changes.
     made = {"view": view} | ({"steering": asdict(steering)} if view == "crosslingual" else {})
@@ -189,7 +186,7 @@ def evaluate(
     """Answers of one policy to held-out prompts, and what they show by themselves (core/answer_measures.py)."""
 
     def work() -> Made:
-        files = _write_samples(stage, prompts, open_sampler, sampling, shard_size, workers, progress)
+        files, sampled = _write_samples(stage, prompts, open_sampler, sampling, shard_size, workers, progress)
         answers = {language: stream_sampled(stage, language) for language in prompts}
         asked = sampling.n * sum(map(len, prompts.values()))
         with progress.task(f"{stage.title}: measuring answers", asked) as advance:
@@ -197,7 +194,7 @@ def evaluate(
                 stage, answers, open_identifier(), references or {}, advance=advance
             )
         for language, found in counts.items():
-            found["tokens"] = sampled_counts(stream_sampled(stage, language))["tokens"]
+            found["tokens"] = sampled[language]["tokens"]
         outputs = write_outputs(stage, {language: stream_sampled(stage, language) for language in prompts})
         return files + measured + outputs, {"languages": counts}
 
@@ -213,8 +210,8 @@ def _write_samples(
     shard_size: int,
     workers: Workers,
     progress: Progress,
-) -> list[Path]:
-    """Sample and write the shards that are missing; returns the paths of all."""
+) -> tuple[list[Path], dict[str, dict[str, Any]]]:
+    """Sample and write the shards that are missing; returns the paths of all, and the counts of each language."""
     shards = [
         Piece(
             language=language,
@@ -225,7 +222,14 @@ def _write_samples(
         for language, group in sorted(prompts.items())
         for index, start in enumerate(range(0, len(group), shard_size))
     ]
-    if missing := [piece for piece in shards if not piece.target.exists()]:
+    tallies = {language: SampledTally() for language in prompts}
+    missing: list[Piece] = []
+    for piece in shards:
+        if piece.target.exists():
+            tallies[piece.language].add(*tables.stream_sampled(piece.target))
+        else:
+            missing.append(piece)
+    if missing:
         left = Counter[str]()
         for piece in missing:
             left[piece.language] += piece.n // sampling.n
@@ -237,9 +241,10 @@ def _write_samples(
         with progress.sampling(stage.title, portions, sampling.n) as shown, workers.crew([step]) as crew:
             for piece, groups in crew.stream(missing, advance_of=lambda piece: shown.of(piece.language)):
                 tables.write_sampled(piece.target, groups)
+                tallies[piece.language].add(*groups)
                 shown.note(piece.language, sampled_counts(groups))
     stage.answers.unlink(missing_ok=True)
-    return [piece.target for piece in shards]
+    return [piece.target for piece in shards], {language: tally.counts() for language, tally in tallies.items()}
 
 
 def _sample_piece(
@@ -249,14 +254,27 @@ def _sample_piece(
     return sampler.sample(chunk, sampling, advance=advance)
 
 
-def _write_scores(stage: StageDir, missing: Sequence[Piece], judging: Judging, crew: Crew, progress: Progress) -> None:
-    """Score and write the shards that are missing."""
-    if not missing:
-        return
-    missing = [replace(piece, n=tables.count_responses(piece.made_from)) for piece in missing]
-    done: list[Work] = []
-    with progress.task(f"{stage.title}: log-probabilities", 2 * sum(piece.n for piece in missing)) as advance:
-        for piece, scores in crew.stream(missing, advance_of=lambda piece: advance):
-            tables.write_scored(piece.target, judging.rows(piece, *scores.values))
-            done += scores.work
-    progress.say(f"{stage.title}: {told_work(done)}")
+def _write_scores(
+    stage: StageDir, shards: Sequence[Piece], judging: Judging, crew: Crew, progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """Score and write the shards that are missing; returns the counts of each language."""
+    tallies: dict[str, ScoredTally] = {}
+    n_sampled = Counter[str]()
+    missing: list[Piece] = []
+    for piece in shards:
+        tally = tallies.setdefault(piece.language, ScoredTally())
+        n_sampled[piece.language] += piece.n
+        if piece.target.exists():
+            tally.add(*tables.stream_scored(piece.target))
+        else:
+            missing.append(piece)
+    if missing:
+        done: list[Work] = []
+        with progress.task(f"{stage.title}: log-probabilities", 2 * sum(piece.n for piece in missing)) as advance:
+            for piece, scores in crew.stream(missing, advance_of=lambda piece: advance):
+                groups = list(judging.rows(piece, *scores.values))
+                tables.write_scored(piece.target, groups)
+                tallies[piece.language].add(*groups)
+                done += scores.work
+        progress.say(f"{stage.title}: {told_work(done)}")
+    return {language: tally.counts(n_sampled[language]) for language, tally in tallies.items()}

@@ -1,12 +1,13 @@
 """The train stage: DPO + NLL on the pairs of all languages over an explicit reference."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from crossward.engines.protocols import Judged, Scorer, Trainer, Training, TrainingPair
+from crossward.engines.workers import IN_PROCESS, Workers
 from crossward.pipeline.progress import Progress
-from crossward.pipeline.reference_windows import scored_pairs, score_windows, tell_left_out
+from crossward.pipeline.reference_windows import Windows, score_pairs, scored_pairs, tell_left_out
 from crossward.pipeline.replay import Replayed
 from crossward.pipeline.run_stage import Inputs, Made, run_stage
 from crossward.pipeline.stage_files import stream_pairs
@@ -25,6 +26,7 @@ def train(
     training: Training,
     replay: Replayed | None = None,
     inputs: Inputs,
+    workers: Workers = IN_PROCESS,
     progress: Progress,
 ) -> StageManifest:
     """DPO + NLL on the pairs of all languages, on the prompts in their own language, over an explicit reference.
@@ -37,13 +39,15 @@ def train(
 
     def work() -> Made:
         if not stage.checkpoint.exists():
-            n_own = sum(1 for _ in stream_pairs(paired))
-            if not n_own:
+            pieces = list(Windows().pieces(stage, paired))
+            if not pieces:
                 raise ValueError(f"{paired.path} holds no pairs to train on: look at its stage.json for the reasons")
             own = (pair.prompt for pair in stream_pairs(paired))
-            offline = [] if replay is None else replay.draw(own, seed=training.seed)
-            n = n_own + len(offline)
-            ready = score_windows(stage, _judged(paired, offline), n, open_reference, progress)
+            windows = Windows(offline=() if replay is None else replay.draw(own, seed=training.seed))
+            pieces += windows.pieces(stage)
+            ready = score_pairs(
+                pieces, windows, title=stage.title, open_reference=open_reference, workers=workers, progress=progress
+            )
             with progress.task(f"{stage.title}: optimiser steps", training.steps(ready)) as advance:
 
                 def stepped(n: int) -> None:
@@ -51,18 +55,19 @@ def train(
                     progress.trained(stage.title, stage.metrics)
 
                 result = open_trainer().train(
-                    scored_pairs(stage, _judged(paired, offline)),
+                    scored_pairs(pieces, windows),
                     training,
                     output=stage.checkpoint,
                     metrics=stage.metrics,
                     advance=stepped,
                 )
-            result = counting_left_out(result, n - ready) | {"replayed": len(offline)}
+            n = sum(piece.n for piece in pieces) // 2
+            result = counting_left_out(result, n - ready) | {"replayed": len(windows.offline)}
             write_result(stage.trained, result)
         elif (kept := read_result(stage.trained)) is not None:
             result = kept
         else:
-            progress.say(f"{stage.title}: the checkpoint is there, what the trainer counted is lost: its last step is told")
+            progress.say(f"{stage.title}: what the trainer of this checkpoint counted is lost: its last step is told")
             result = manifest.last_metrics(stage)
         shutil.rmtree(stage.references, ignore_errors=True)
         return [path for path in stage.checkpoint.rglob("*") if path.is_file()], {"training": result}
@@ -70,19 +75,8 @@ def train(
     mixed = {} if replay is None else {"replay_share": replay.share}
     origin = {} if replay is None else {"replay": replay.sha256}
     done = run_stage(stage, {**inputs, **origin}, asdict(training) | mixed, work, progress=progress)
-    stage.trained.unlink(missing_ok=True)
+    shutil.rmtree(stage.training_state, ignore_errors=True)  # a kill may have come between checkpoint and removal
     return done
-
-
-def _judged(paired: StageDir, offline: Sequence[Judged]) -> Iterator[Judged]:
-    """(chosen, rejected) of every pair, the method's own before the offline ones; one at a time."""
-    for pair in stream_pairs(paired):
-        yield Judged(
-            instruction=pair.prompt.instruction,
-            responses=(pair.chosen.response, pair.rejected.response),
-            name=f"prompt {pair.prompt.id!r} ({pair.prompt.language})",
-        )
-    yield from offline
 
 
 def with_reference(

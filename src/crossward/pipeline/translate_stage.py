@@ -65,6 +65,7 @@ def translate(
         asked = partial(_translate_piece, attempts, checks, window)
         if missing := [piece for piece in shards if not piece.target.exists()]:
             missing = [replace(piece, n=tables.count_responses(piece.made_from)) for piece in missing]
+            _tell_damage(stage, progress)
             with (
                 progress.task(f"{stage.title}: texts", sum(piece.n for piece in missing)) as advance,
                 workers.crew([Step(name="translator", open=opened, do=asked)]) as crew,
@@ -80,6 +81,14 @@ def translate(
 
     made = {"from_english": from_english, "attempts": attempts, "checks": checks, **settings}
     return run_stage(stage, inputs, made, work, progress=progress)
+
+
+def _tell_damage(stage: StageDir, progress: Progress) -> None:
+    """Say what of the kept answers is not as it was written."""
+    if stage.answers.is_file():
+        with KeyedLines(stage.answers) as kept:
+            if kept.told is not None:
+                progress.say(kept.told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,10 @@ from crossward.core.pairing import PairingRules
 from crossward.core.spending import Budget
 from crossward.engines.endpoint import Endpoint
 from crossward.engines.protocols import Lora, ModelSpec, Sampling, Training, VllmOptions
+from crossward.engines.workers import IN_PROCESS
+from crossward.pipeline.cluster import recipe_workers
 from crossward.pipeline.judges import JudgeSettings, read_template
+from crossward.pipeline.progress import SILENT
 from crossward.reward_sections import RatingJudge, TranslatorSection
 from crossward.sections import Decoding, Judge
 
@@ -97,7 +100,12 @@ def judge_settings(config: Config) -> JudgeSettings:
     assert section is not None
     checkpoint = None
     if section.checkpoint is not None:
-        checkpoint = ModelSpec(path=section.checkpoint, dtype=section.dtype, device=config.runtime.device)
+        checkpoint = ModelSpec(
+            path=section.checkpoint,
+            dtype=section.dtype,
+            device=config.runtime.device,
+            trust_remote_code=section.checkpoint in config.trusted,
+        )
     settings = JudgeSettings(
         endpoint=server_of(section, attempts=section.attempts, first_pause_s=0.5),
         checkpoint=checkpoint,
@@ -111,6 +119,7 @@ def judge_settings(config: Config) -> JudgeSettings:
             max_tokens=section.max_tokens,
         ),
         vllm=vllm_options(config),
+        workers=recipe_workers(config, {"judge": "vllm"}, SILENT) if checkpoint is not None else IN_PROCESS,
     )
     read_template(settings.template)
     return settings

@@ -5,13 +5,12 @@ output to be, and asking for the same thing again finds it here. A torn or damag
 the output's lock may open it; once the output is written it is deleted. Knows nothing of servers.
 """
 
-import json
 from pathlib import Path
 from typing import BinaryIO
 
 from crossward.core.records import SampledPrompt
 from crossward.store import edges
-from crossward.store.json_lines import encode_row, loose_json
+from crossward.store.keyed_lines import KEY, opened, sealed
 
 SUFFIX = ".answers"
 
@@ -26,6 +25,7 @@ class Answers:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.torn = False  # a line is torn or damaged: what stands behind it does not count
         self._places: dict[str, int] = {}
         self._end = 0
         self._handle: BinaryIO | None = None
@@ -34,6 +34,7 @@ class Answers:
                 for line in lines:
                     key = _key(line)
                     if key is None:
+                        self.torn = True
                         break
                     self._places[key] = self._end
                     self._end += len(line)
@@ -44,15 +45,22 @@ class Answers:
             return None
         handle = self._opened()
         handle.seek(self._places[key])
-        return edges.group_of(json.loads(handle.readline()), str(self._path), twin_needed=False)
+        row = opened(handle.readline())
+        if row is None:
+            raise ValueError(f"{self._path} was changed while it was in use: run again")
+        return edges.group_of(row, str(self._path), twin_needed=False)
 
     def put(self, key: str, group: SampledPrompt) -> None:
         """Keep an answer. A killed process loses none; a power cut may."""
-        line = encode_row({"key": key} | edges.group_row(group), where=f"{self._path}, prompt {group.prompt.id!r}")
+        line = sealed({KEY: key} | edges.group_row(group), where=f"{self._path}, prompt {group.prompt.id!r}")
         handle = self._opened()
         handle.seek(self._end)
-        handle.write(line)
-        handle.flush()
+        try:
+            handle.write(line)
+            handle.flush()
+        except OSError as error:
+            error.filename = error.filename or str(self._path)
+            raise
         self._places[key] = self._end
         self._end += len(line)
 
@@ -73,9 +81,5 @@ class Answers:
 
 def _key(line: bytes) -> str | None:
     """The key of a whole line."""
-    try:
-        row = loose_json(line) if line.endswith(b"\n") else None
-    except ValueError:
-        return None
-    key = row.get("key") if isinstance(row, dict) else None
-    return key if isinstance(key, str) else None
+    row = opened(line) if line.endswith(b"\n") else None
+    return None if row is None else row[KEY]

@@ -6,6 +6,7 @@ of what the bytes mean.
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,10 +65,21 @@ def is_temporary(path: Path) -> bool:
     return path.name.startswith(PREFIX) and path.name.endswith(SUFFIX)
 
 
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all that is in it; nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def sync_file(path: Path) -> None:
     """Make a file's bytes survive a power cut; of a folder, the names in it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         os.close(descriptor)

@@ -6,20 +6,18 @@ say what changed. Knows hashes and names, not what the shards hold.
 
 import hashlib
 import json
-import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from crossward.store.changes import changes, shown
 from crossward.store.checked_files import CheckedFiles, CountBytes, file_sha256
-from crossward.store.files import is_temporary, sync_file, write_bytes
+from crossward.store.files import is_temporary, remove, sync_file, write_bytes
 from crossward.store.json_lines import loose_json
 from crossward.store.parquet_files import count_rows
-from crossward.store.run_dir import StageDir
+from crossward.store.run_dir import StageDir, is_inside
 from crossward.store.stage_counts import wrong_count
-
-_ABSENT = "absent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +91,7 @@ def finish(
         sync_file(stage_dir.path / name)
     checked.write()
     manifest = StageManifest(**origin, counts=_as_json(counts), seconds=seconds, shards=shards)
-    content = asdict(manifest)
-    _write_json(stage_dir.manifest, {**content, "checksum": _checksum(content)})
+    _write_json(stage_dir.manifest, asdict(manifest))
     return manifest
 
 
@@ -104,17 +101,19 @@ def completed(
     settings: Mapping[str, Any],
     *,
     advance: CountBytes | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> StageManifest | None:
     """The manifest when the stage is done with these inputs and settings and all it lists is there, else None.
 
-    A manifest that lists a missing shard is void and removed: the shard made anew answers to the next manifest.
-    Raises ValueError for a shard whose bytes changed. Shards that were not written since they were hashed last are not
-    read again (checked_files.py).
+    A manifest that lists a missing shard is void and removed, and `say` hears of it: the shard made anew answers to the
+    next manifest. Raises ValueError for a shard whose bytes changed. Shards that were not written since they were last
+    hashed are not read again (checked_files.py).
     """
     manifest = read(stage_dir)
     if manifest is None or _origin_of(manifest) != _origin(stage_dir, inputs, settings):
         return None
-    missing, checked = False, CheckedFiles(stage_dir)
+    missing: list[str] = []
+    checked = CheckedFiles(stage_dir)
     for name, shard in manifest.shards.items():
         path = stage_dir.path / name
         weights = name.startswith("checkpoint/")  # always read: they have no checksums of their own, as Parquet has
@@ -126,7 +125,7 @@ def completed(
                 f"train again with --redo {stage_dir.title}"
             )
         if not path.is_file():
-            missing = True
+            missing.append(name)
         elif not whole:
             raise ValueError(
                 f"shard {path} is damaged or foreign (its sha256 is not the one in stage.json): "
@@ -134,8 +133,13 @@ def completed(
             )
     checked.write()
     if missing:
+        say(f"{stage_dir.title}: {len(missing)} of its files are gone (first {missing[0]}): they are made again")
         stage_dir.manifest.unlink()
         return None
+    if not _knows_its_inputs(stage_dir, manifest):
+        say(f"{stage_dir.title}: inputs.json is missing or damaged: it is written anew from stage.json")
+        remove(stage_dir.inputs)
+        _write_json(stage_dir.inputs, _origin_of(manifest))
     return manifest
 
 
@@ -143,16 +147,10 @@ def read(stage_dir: StageDir) -> StageManifest | None:
     """The manifest as written, unchecked against its shards; None where the stage is not finished."""
     if not stage_dir.manifest.exists():
         return None
-    content = _read_json(stage_dir, stage_dir.manifest)
-    checksum = content.pop("checksum", None)  # none in runs of earlier versions
     try:
-        if checksum is not None and checksum != _checksum(content):
-            raise ValueError("its checksum is another")
-        made = StageManifest(**content)
+        made = StageManifest(**_read_json(stage_dir, stage_dir.manifest))
     except TypeError:
         raise ValueError(_damaged(stage_dir.manifest, "its keys are not a manifest's", stage_dir.title)) from None
-    except ValueError:
-        raise ValueError(_damaged(stage_dir.manifest, "not what was written there", stage_dir.title)) from None
     if (why := _wrong_in(stage_dir, made)) is not None:
         raise ValueError(_damaged(stage_dir.manifest, why, stage_dir.title))
     return made
@@ -180,15 +178,13 @@ def last_metrics(stage_dir: StageDir) -> dict[str, Any]:
 
 def redo(stage_dir: StageDir) -> None:
     """Remove what the stage made; its inputs go last, so that a kill half-way leaves a stage that still knows them."""
-    stage_dir.manifest.unlink(missing_ok=True)
+    remove(stage_dir.manifest)
     if not stage_dir.path.exists():
         return
     for path in sorted(stage_dir.path.iterdir()):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path != stage_dir.inputs:
-            path.unlink()
-    stage_dir.inputs.unlink(missing_ok=True)
+        if path != stage_dir.inputs:
+            remove(path)
+    remove(stage_dir.inputs)
 
 
 def size_of(stage_dir: StageDir, manifest: StageManifest) -> int:
@@ -244,13 +240,21 @@ def _origin_of(manifest: StageManifest) -> dict[str, Any]:
     return {"stage": manifest.stage, "inputs": manifest.inputs, "settings": manifest.settings}
 
 
+def _knows_its_inputs(stage_dir: StageDir, manifest: StageManifest) -> bool:
+    try:
+        return stage_dir.inputs.exists() and _read_json(stage_dir, stage_dir.inputs) == _origin_of(manifest)
+    except ValueError:
+        return False
+
+
 def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:
     """The value as it will come back from the disk (tuples become lists)."""
     return json.loads(json.dumps(dict(value), allow_nan=False))
 
 
-def _write_json(path: Path, value: Any) -> None:
-    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    sealed = {**value, "checksum": _checksum(value)}
+    text = json.dumps(sealed, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
     write_bytes(path, f"{text}\n".encode())
 
 
@@ -259,12 +263,16 @@ def _read_json(stage_dir: StageDir, path: Path) -> dict[str, Any]:
         content = loose_json(path.read_bytes())
     except FileNotFoundError:
         raise AssertionError(f"{path} is missing: begin() opens a stage before anything else") from None
+    except IsADirectoryError:
+        raise ValueError(_damaged(path, "a folder", stage_dir.title)) from None
     except ValueError:
         raise ValueError(_damaged(path, "not valid JSON", stage_dir.title)) from None
     if not isinstance(content, dict) or not {"stage", "inputs", "settings"} <= content.keys():
         raise ValueError(_damaged(path, "its keys are not a manifest's", stage_dir.title))
     if not isinstance(content["inputs"], dict) or not isinstance(content["settings"], dict):
         raise ValueError(_damaged(path, "its inputs and settings are no objects", stage_dir.title))
+    if content.pop("checksum", None) not in (None, _checksum(content)):  # none in runs of earlier versions
+        raise ValueError(_damaged(path, "not what was written there", stage_dir.title))
     return content
 
 
@@ -275,10 +283,13 @@ def _wrong_in(stage_dir: StageDir, made: StageManifest) -> str | None:
     """
     if not isinstance(made.seconds, int | float) or isinstance(made.seconds, bool) or not 0 <= made.seconds < 1e12:
         return "its seconds are no number"
-    if not _is_table(made.shards) or not all(_is_shard(shard) for shard in made.shards.values()):
+    if not _is_table(made.shards) or not all(map(_is_shard, made.shards.values())):
         return "its shards are no files with rows and sha256"
     if not all(isinstance(digest, str) for digest in made.inputs.values()):
         return "its inputs are no hashes"
+    outside = next((name for name in made.shards if not is_inside(name)), None)
+    if outside is not None:
+        return f"it lists {outside[:60]!r}, which is no file of the stage"
     if not isinstance(made.counts, dict):
         return "its counts are no object"
     if stage_dir.name == "train":
@@ -289,9 +300,15 @@ def _wrong_in(stage_dir: StageDir, made: StageManifest) -> str | None:
     return wrong_count(stage_dir.name, made.counts)
 
 
-def _checksum(content: Mapping[str, Any]) -> str:
-    """Of all but the seconds, which no two runs share. A bit that flips on the disk would else be read as a number."""
-    return content_hash({key: value for key, value in content.items() if key != "seconds"})
+def _checksum(content: Mapping[str, Any]) -> str | None:
+    """Of all but the seconds, which no two runs share. A bit that flips on the disk would else be read as a number.
+
+    None for what holds NaN, which is never written.
+    """
+    try:
+        return content_hash({key: value for key, value in content.items() if key != "seconds"})
+    except ValueError:
+        return None
 
 
 def _is_shard(shard: Mapping[str, Any]) -> bool:
@@ -309,36 +326,16 @@ def _damaged(path: Path, why: str, stage: str) -> str:
 
 
 def _check_unchanged(stage_dir: StageDir, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    changes = [
-        f"{label} {key} was {_shown(old)}, now {_shown(new)}"
+    found = [
+        f"{label} {key} was {shown(old)}, now {shown(new)}"
         for label, part in (("input", "inputs"), ("setting", "settings"))
-        for key, old, new in _changes(known[part], wanted[part])
+        for key, old, new in changes(known[part], wanted[part])
     ]
-    if changes:
+    if found:
         raise ValueError(
-            f"stage folder {stage_dir.path} was made from something else: {'; '.join(changes)}: "
+            f"stage folder {stage_dir.path} was made from something else: {'; '.join(found)}: "
             f"use another run directory or --redo {stage_dir.title}"
         )
-
-
-def _changes(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
-    """Every leaf that differs, with its dotted key.
-
-    >>> _changes({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "d": 4})
-    [('a.b', 1, 3), ('c', 2, 'absent'), ('d', 'absent', 4)]
-    """
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            change
-            for key in sorted(old.keys() | new.keys())
-            for change in _changes(old.get(key, _ABSENT), new.get(key, _ABSENT), f"{prefix}.{key}" if prefix else key)
-        ]
-    same = old == new and isinstance(old, bool) == isinstance(new, bool)
-    return [] if same else [(prefix, old, new)]
-
-
-def _shown(value: Any) -> str:
-    return value if value is _ABSENT else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
 def _holds_files(stage_dir: StageDir) -> bool:

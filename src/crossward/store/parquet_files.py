@@ -1,14 +1,17 @@
 """Rows in and out of Parquet files (zstd): atomic, streamed by row groups, with a checksum on every page.
 
 Equal rows give equal bytes; floats are float64 and come back exactly. A damaged, truncated or foreign file is a
-ValueError that names it. Knows no records.
+ValueError that names it. The footer, which says where pages lie, has no checksum: a flipped bit there may read other
+pages, so the rows have one of their own, which whoever reads them all compares. Knows no records.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,18 +21,22 @@ from crossward.store.files import atomic_file
 Row = dict[str, Any]
 ROW_GROUP = 1024
 PLAUSIBLE_BYTES = 2**28  # unpacked, of however small a file
+_CHECKSUM = b"crossward.rows"  # in the file's metadata; none in files of earlier versions
 Record = TypeVar("Record")
 
 
 def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Row]) -> None:
     """Row groups of fixed size, so that the bytes depend on nothing but the records."""
-    left = iter(rows)
+    left, seen = iter(rows), _Seen()
     with (
         atomic_file(path) as handle,
         pq.ParquetWriter(handle, schema, compression="zstd", write_page_checksum=True) as writer,
     ):
         while chunk := list(islice(left, ROW_GROUP)):
-            writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
+            table = pa.Table.from_pylist(chunk, schema=schema)
+            writer.write_table(table)
+            seen.add(table.to_pylist())
+        writer.add_key_value_metadata({_CHECKSUM.decode(): seen.checksum})
 
 
 def read_records(
@@ -45,7 +52,7 @@ def read_records(
     With `places`, those of these rows, counted from 0.
     """
     if path.is_dir():
-        raise ValueError(f"shard {path} is a folder: expected a Parquet file")
+        raise ValueError(damaged(path, "a folder"))
     try:
         source = pa.OSFile(str(path), "rb")
     except FileNotFoundError:
@@ -75,7 +82,8 @@ def _rows(
         raise ValueError(damaged(path, why))
     if not found.equals(schema):
         raise ValueError(damaged(path, _difference(found, schema)))
-    before = 0
+    before, seen = 0, _Seen()
+    written = (file.metadata.metadata or {}).get(_CHECKSUM) if id is None and wanted is None else None
     for index in range(file.num_row_groups):
         try:
             n_rows = file.metadata.row_group(index).num_rows
@@ -94,6 +102,25 @@ def _rows(
             raise ValueError(damaged(path, first_line(error))) from None
         yield from ((before + place + 1, row) for place, row in zip(places, rows, strict=True))
         before += n_rows
+        if written is not None:
+            seen.add(rows)
+    if written not in (None, seen.checksum.encode()):
+        raise ValueError(damaged(path, "its rows are not those that were written"))
+
+
+class _Seen:
+    """The checksum of rows, in their order."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.blake2b(digest_size=16)
+
+    def add(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            self._digest.update(orjson.dumps(row, option=orjson.OPT_SORT_KEYS))
+
+    @property
+    def checksum(self) -> str:
+        return self._digest.hexdigest()
 
 
 def damaged(path: Path, why: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from crossward.core.addresses import require_no_address
 from crossward.core.plain_text import listed, shown
 from crossward.store.json_lines import decode, parse_json, read_file, read_json_lines
 from crossward.store.parquet_files import first_line, implausible, rows_at_once
@@ -48,6 +49,7 @@ def located_rows(source: Source) -> list[LocatedRow]:
 
 def stream_rows(source: Source) -> Iterator[LocatedRow]:
     """`located_rows`, one after another; what is wrong is raised when its row comes."""
+    require_no_address(source.path, "rows", "a file, a folder or a dataset's name on the hub, and fetch it first")
     path = Path(source.path).expanduser()
     suffix = path.suffix.lower()
     if path.is_dir():

@@ -83,8 +83,13 @@ class StageDir:
         return self.path / "metrics.jsonl"
 
     @property
+    def training_state(self) -> Path:
+        """From where a training that is cut goes on; gone when the checkpoint is there."""
+        return self.path / "checkpoint.work"
+
+    @property
     def trained(self) -> Path:
-        """What a trainer said of the checkpoint; gone when the stage is done."""
+        """What a trainer said of the checkpoint, from when it is there; stage.json holds it too."""
         return self.path / "trained.json"
 
     def shard(self, language: str, index: int) -> Path:
@@ -110,9 +115,13 @@ class StageDir:
         """train/reference-logprobs/: gone when the stage is done"""
         return self.path / "reference-logprobs"
 
-    def reference_file(self, index: int) -> Path:
-        """train/reference-logprobs/window-00000.parquet"""
-        return self.references / f"window-{index:05d}.parquet"
+    def reference_file(self, language: str, index: int) -> Path:
+        """train/reference-logprobs/<language>/window-00000.parquet"""
+        return self.references / safe_name(language) / f"window-{index:05d}.parquet"
+
+    def tokens_files(self) -> list[Path]:
+        """The files made by `tokens_file` that are there, in order of language."""
+        return sorted(path for path in self.path.glob("tokens/*.jsonl") if not path.name.startswith("."))
 
     def measures_file(self, language: str) -> Path:
         """<stage>/measures/<language>.jsonl"""
@@ -249,6 +258,11 @@ class RunDir:
         return PromptsDir(self.prompts / safe_name(language))
 
     @property
+    def cluster(self) -> Path:
+        """What the nodes of a cluster must see of the driver's files; there only while they look."""
+        return self.root / ".cluster"
+
+    @property
     def reference(self) -> IterationDir:
         """Where the reference's own answers live (`reference/evaluate`)."""
         return IterationDir(self.root / "reference", self.shared)
@@ -303,3 +317,29 @@ def safe_name(name: str) -> str:
             "characters that steer a terminal or turn the direction of writing"
         )
     return name
+
+
+def is_inside(name: str) -> bool:
+    """Whether a file's name, as a manifest lists it, stays inside its folder.
+
+    >>> [is_inside(name) for name in ("es/part-00000.parquet", "../es", "/etc/passwd", "a/../../b", "a\\\\b", "")]
+    [True, False, False, False, False, False]
+    """
+    return bool(name) and "\\" not in name and not {"", ".", ".."}.intersection(name.split("/"))
+
+
+def require_no_way_out(root: Path) -> None:
+    """Raise ValueError where a link in the folder leads out of it: a stranger's run could show any file as its own."""
+    home = root.resolve()
+    waiting = [root]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                path = Path(entry.path)
+                if entry.is_symlink() and not path.resolve().is_relative_to(home):
+                    raise ValueError(
+                        f"{path} is a link that leads out of the run {root}, which is not followed: "
+                        "put what it leads to in its place, or remove it"
+                    )
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(path)

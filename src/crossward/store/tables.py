@@ -71,9 +71,12 @@ def write_outcomes(path: Path, records: Iterable[Outcome]) -> None:
     write_rows(path, OUTCOMES, map(outcome_row, records))
 
 
-def stream_outcomes(path: Path, *, id: str | None = None) -> Iterator[Outcome]:
-    """Read pairs and skips back, one at a time. Raises ValueError for a missing, damaged or foreign file."""
-    return read_records(path, OUTCOMES, outcome_of, id=id)
+def stream_outcomes(path: Path, *, id: str | None = None, places: range | None = None) -> Iterator[Outcome]:
+    """Read pairs and skips back, one at a time; with `places` those of these rows, counted from 0.
+
+    Raises ValueError for a missing, damaged or foreign file.
+    """
+    return read_records(path, OUTCOMES, outcome_of, id=id, places=places)
 
 
 def read_outcomes(path: Path) -> list[Outcome]:

@@ -3,7 +3,6 @@
 Only the world's making and its gold are special here; the recipe, the pipeline and the engines are a user's own.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from crossward.pipeline.iterate import run
 from crossward.pipeline.report.write import write_report
 from crossward.pipeline.winrates import as_summary
 from crossward.store.files import write_text
+from crossward.store.rates_file import write_rates
 from crossward.store.reward_accuracy_file import write_reward_accuracy
 from crossward.store.run_dir import RunDir
 from crossward.store.verdict_file import write_verdicts
@@ -79,7 +79,7 @@ def _tell_the_report(
 ) -> Look:
     """What gold knows, where a run's report looks for it; a run with a judge of its own keeps that one's rates."""
     if config.evaluate.judge is None:
-        write_text(directory.evaluation, json.dumps({"judge": "gold, by rule", **as_summary(gold_rates(verdicts))}))
+        write_rates(directory.evaluation, {"judge": "gold, by rule", **as_summary(gold_rates(verdicts))})
     write_reward_accuracy(directory.reward_accuracy, reward_accuracies(ranked))
     return write_report(directory, config)
 

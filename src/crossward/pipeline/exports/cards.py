@@ -5,7 +5,6 @@ Every name and value comes through core/plain_markdown.py, so that none can end 
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -13,8 +12,8 @@ import yaml
 from crossward.core.language import NAMES
 from crossward.core.plain_markdown import code, one_line
 from crossward.pipeline.exports.exported_run import ExportedRun
+from crossward.pipeline.provenance import read_provenance
 from crossward.store import manifest
-from crossward.store.json_lines import loose_json
 
 UNKNOWN_LICENSE = "unknown"
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
@@ -81,7 +80,12 @@ def provenance_section(run: ExportedRun, stages: Sequence[str]) -> str:
     """Versions, and hashes of the stages named (`iteration-1/pair`), as the run recorded them."""
     lines = ["## Provenance", ""]
     if run.directory.provenance.exists():
-        found = _recorded(run.directory.provenance)
+        found = read_provenance(run.directory)
+        if found is None:
+            raise ValueError(
+                f"{run.directory.provenance} is damaged: run the recipe again, which writes it anew with the versions "
+                "of then, or delete it, and cards name none"
+            )
         versions = ", ".join(f"{name} {version}" for name, version in (found.get("packages") or {}).items() if version)
         lines.append(f"- made with {code(versions)}, Python {code(str(found.get('python')))}")
         if git := found.get("git"):
@@ -95,17 +99,6 @@ def provenance_section(run: ExportedRun, stages: Sequence[str]) -> str:
         lines.append(f"- {code(title)}: sha256 of its files {code(made.digest)}")
         lines += [f"- {code(title)} was made from {code(name)} {code(digest)}" for name, digest in made.inputs.items()]
     return "\n".join(lines)
-
-
-def _recorded(path: Path) -> dict[str, Any]:
-    """provenance.json. Raises ValueError where it is damaged."""
-    try:
-        found = loose_json(path.read_bytes())
-    except ValueError:
-        found = None
-    if isinstance(found, dict) and all(isinstance(found.get(key) or {}, dict) for key in ("packages", "git")):
-        return found
-    raise ValueError(f"{path} is damaged: restore it, or delete it, and cards name no versions")
 
 
 def skipped_words(skipped: dict[str, int]) -> str:

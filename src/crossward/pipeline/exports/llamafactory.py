@@ -70,7 +70,7 @@ def training_yaml(run: ExportedRun, iteration: int, languages: list[str], output
     """The training of one iteration as LLaMA-Factory's command takes it."""
     train, config = run.config.train, run.config
     model: dict[str, Any] = {"model_name_or_path": run.policy(iteration - 1)}
-    if config.models.trust_remote_code:
+    if config.models.policy in config.trusted:
         model["trust_remote_code"] = True
     method: dict[str, Any] = {
         "stage": "dpo",
