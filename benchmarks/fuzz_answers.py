@@ -173,6 +173,19 @@ def _checkpoint(file: str) -> Callable[[bytes, Path], object]:
     return read
 
 
+def _chat_template(content: bytes, folder: Path) -> object:
+    """A checkpoint's own tokenizer with another chat template."""
+    from crossward.engines.tokens import ChatTokens
+
+    tokenizer = _tokens().tokenizer
+    before = tokenizer.chat_template
+    tokenizer.chat_template = content.decode("utf-8", "replace")
+    try:
+        return ChatTokens(tokenizer, name="model").prompt_ids("Hola the sea")
+    finally:
+        tokenizer.chat_template = before
+
+
 def _of_checkpoint(name: str, file: str, kind: Any) -> Target:
     return Target(
         name=name,
@@ -326,5 +339,13 @@ TARGETS: tuple[Target, ...] = (
     _of_checkpoint("tokenizer-config", "tokenizer_config.json", "json"),
     _of_checkpoint("generation-config", "generation_config.json", "json"),
     _of_checkpoint("model-config", "config.json", "json"),
+    Target(
+        name="chat-template",
+        entry="models.policy, chat_template.jinja",
+        kind="template",
+        seeds=lambda: [(_family() / "chat_template.jinja").read_bytes(), b"{{ messages[0].content }}<|im_end|>"],
+        read=_chat_template,
+        names=("model",),
+    ),
 )
 __all__ = ["GROUPS", "RECIPE", "TARGETS", "lines_of", "yaml_of"]

@@ -32,7 +32,7 @@ WALL_SECONDS = 180  # an input: a busy machine gives a process at nice 19 little
 ADDRESS_SPACE_GIB = 6
 RESIDENT_MIB = 2048
 LONGEST_INPUT = 1 << 16
-HEAVY = ("sampler-reply", "tokenizer", "tokenizer-config", "generation-config", "model-config", "run")
+HEAVY = ("sampler-reply", "tokenizer", "tokenizer-config", "generation-config", "model-config", "run", "chat-template")
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
@@ -106,7 +106,7 @@ def _run(target: Any, seconds: float, seed: int, folder: Path) -> tuple[dict[str
     begun = time.monotonic()
     while (left := end - time.monotonic()) > 2 and len(deaths) < KEPT_FINDINGS:
         if (child := os.fork()) == 0:
-            log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            log = os.open(folder / f"log-{len(deaths)}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(log, 1)
             os.dup2(log, 2)
             try:
@@ -121,7 +121,7 @@ def _run(target: Any, seconds: float, seed: int, folder: Path) -> tuple[dict[str
             told = json.loads(stats.read_text())
             row["executions"] += told["executions"]
             stats.unlink()
-        text = (folder / "log.txt").read_text(errors="replace")
+        text = (folder / f"log-{len(deaths)}.txt").read_text(errors="replace")
         row["corpus"] = max([row["corpus"], *(int(size) for size in re.findall(r"corp: (\d+)/", text))])
         if ended != 0:
             last = [line for line in text.splitlines() if "ERROR" in line or "Error" in line or "SUMMARY" in line]

@@ -80,6 +80,8 @@ def _n_values(node: yaml.Node, known: dict[int, int]) -> int:
         known[id(node)] = 1 + sum(_n_values(child, known) for child in flat)
     found = known[id(node)]
     line = node.start_mark.line + 1
+    if isinstance(node, yaml.ScalarNode) and any("\ud800" <= character <= "\udfff" for character in node.value):
+        raise ValueError(f"line {line}: the text holds half of a surrogate pair, which is no character: repair it")
     if found < 0:
         raise ValueError(f"line {line}: a value holds itself: leave out the alias")
     if found > _MOST_VALUES:

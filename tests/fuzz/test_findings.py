@@ -54,6 +54,7 @@ SENTENCES = {
     "no number after all": ("recipe", b"run: !!int ''", "line 1: a value that is no int"),
     "no day of any calendar": ("recipe", b"\nrun: 2024-99-99", "line 2: a value that is no timestamp"),
     "no truth": ("recipe", b"run: !!bool x", "no bool"),
+    "half a character in YAML": ("experiment", b'\ngrid: {sample.n: {"\\uD800": 1}}', "line 2: the text holds half"),
     "a megabyte of YAML": ("recipe", b"#" * (2**20 + 1), "more than 1048576 characters"),
     "a control character in YAML": ("prices", b"models: \x01", "not valid YAML"),
     "an override without end": ("override", b"sample.n=" + DEEP, "nested"),

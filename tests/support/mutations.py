@@ -16,7 +16,7 @@ import yaml
 from hypothesis import strategies
 
 Choose = Callable[[int], int]
-Kind = Literal["json", "jsonl", "yaml", "csv", "parquet", "text"]
+Kind = Literal["json", "jsonl", "yaml", "csv", "parquet", "text", "template"]
 
 _DIGITS = "@digits@"  # stands for a whole number that json.dumps would refuse to write
 ODD: tuple[Any, ...] = (
@@ -136,9 +136,11 @@ def _once(content: bytes, kind: Kind, choose: Choose) -> bytes:
                 return _table(content, choose)
             case "parquet":
                 return _parquet(content, choose)
+            case "template":
+                return content + _template(choose, 4).encode() if choose(4) else _template(choose, 6).encode()
             case "text":
                 return _bytes(content, choose)
-    except (ValueError, RecursionError, yaml.YAMLError, csv.Error, pa.ArrowException, OSError, TypeError, KeyError):
+    except Exception:  # content that another change made unreadable, in as many ways as there are libraries
         return _bytes(content, choose)
 
 
@@ -257,6 +259,98 @@ def _parquet(content: bytes, choose: Choose) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression=("zstd", "snappy", "none", "gzip", "brotli", "lz4")[choose(6)])
     return sink.getvalue()
+
+
+_NAMES = (
+    "messages",
+    "message",
+    "messages[0].content",
+    "bos_token",
+    "x",
+    "loop",
+    "namespace()",
+    "tools",
+    "none",
+    "self",
+)
+_VALUES = (
+    "1",
+    "-1",
+    "0.5",
+    "''",
+    "'a' * 9",
+    "[]",
+    "{}",
+    "[1, 2, 3]",
+    "range(9)",
+    "'%s' % 1",
+    "9 ** 9",
+    "true",
+    "10 ** 10",
+)
+_FILTERS = (
+    *("length", "trim", "tojson", "join(',')", "list", "first", "last", "upper", "replace('a', 'b')", "int", "sort"),
+    *("batch(3)", "indent(4)", "center(80)", "sum", "reverse", "items", "map('upper')", "groupby('role')", "random"),
+    *("selectattr('role')", "dictsort", "format(1)", "default('x')", "slice(2)", "unique", "safe", "nothing", "round"),
+)
+_OPERATORS = ("+", "-", "*", "/", "%", "~", "**", "in", "and", "==", "<")
+_METHODS = (
+    ".split()",
+    ".strip()",
+    ".items()",
+    ".join(['a'])",
+    ".format(1)",
+    "['role']",
+    "[0]",
+    "[::-1]",
+    "()",
+    ".x",
+    ".__class__",
+)
+
+
+def _template(choose: Choose, depth: int) -> str:
+    """A chat template drawn by a grammar: mostly well-formed, seldom sensible."""
+    parts = [_statement(choose, depth - 1) if depth else "a" for _ in range(1 + choose(3))]
+    return "".join(parts)
+
+
+def _statement(choose: Choose, depth: int) -> str:
+    one = _expression(choose, depth)
+    match choose(9):
+        case 0:
+            return f"{{% for x in {one} %}}{_template(choose, depth)}{{% endfor %}}"
+        case 1:
+            return f"{{% if {one} %}}{_template(choose, depth)}{{% else %}}b{{% endif %}}"
+        case 2:
+            return f"{{% set x = {one} %}}"
+        case 3:
+            return f"{{% macro m(y) %}}{_template(choose, depth)}{{% endmacro %}}{{{{ m({one}) }}}}"
+        case 4:
+            return f"{{% for x in {one} recursive %}}{{{{ loop({one}) }}}}{{% endfor %}}"
+        case 5:
+            return f"{{% generation %}}{one}{{% endgeneration %}}{{# {one} #}}"
+        case 6:
+            return "{% for message in messages %}{{ message.role }}: {{ message.content }}<|im_end|>{% endfor %}"
+        case _:
+            return f"{{{{ {one} }}}}"
+
+
+def _expression(choose: Choose, depth: int) -> str:
+    if depth <= 0:
+        return (*_NAMES, *_VALUES)[choose(len(_NAMES) + len(_VALUES))]
+    one = _expression(choose, depth - 1)
+    match choose(7):
+        case 0:
+            return f"({one} {_OPERATORS[choose(len(_OPERATORS))]} {_expression(choose, 0)})"
+        case 1 | 2:
+            return f"({one} | {_FILTERS[choose(len(_FILTERS))]})"
+        case 3:
+            return f"{one}{_METHODS[choose(len(_METHODS))]}"
+        case 4:
+            return f"({one} if {_expression(choose, 0)} else {_expression(choose, 0)})"
+        case _:
+            return one
 
 
 def _bytes(content: bytes, choose: Choose) -> bytes:
