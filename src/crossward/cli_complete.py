@@ -117,8 +117,10 @@ def _tree_of(context: typer.Context) -> dict[str, Any]:
 def _yaml(path: Path) -> dict[str, Any]:
     import yaml
 
+    from crossward.yaml_keys import load_yaml
+
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return tree if isinstance(tree, dict) else {}

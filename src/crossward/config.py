@@ -30,6 +30,8 @@ from crossward.sections import (
 )
 from crossward.yaml_keys import load_yaml, put, read_yaml, sentences
 
+MOST_ITERATIONS = 1000  # every verb over a run looks for the stages of each
+
 
 class Config(Section):
     """A whole recipe.
@@ -42,7 +44,7 @@ class Config(Section):
 
     run: str
     languages: Annotated[tuple[str, ...], Field(min_length=1)]
-    iterations: Positive = 2
+    iterations: Annotated[int, Field(ge=1, le=MOST_ITERATIONS)] = 2
     seed: int = 42
     shard_size: Positive = 96
     method: Literal["reward", "lidr"] = "reward"

@@ -12,11 +12,13 @@ import pytest
 from benchmarks.fuzz_answers import TARGETS as ANSWERS
 from benchmarks.fuzz_files import TARGETS as FILES
 from tests.support.reader_rule import broken_rule
+from tests.support.report_runs import make_run
 
 from crossward.core.judging import parse_template
 from crossward.core.mt_bench import parse_rating
 from crossward.core.rating import parse_points
 from crossward.engines import connections
+from crossward.pipeline.run_state import run_found
 from crossward.store import parquet_files
 from crossward.store.metrics_file import read_metrics
 from crossward.store.parquet_files import implausible
@@ -112,6 +114,16 @@ def test_it_is_a_sentence(name: str, tmp_path: Path):
     assert broken_rule(lambda: reader.read(content, tmp_path), reader.names) is None
     with pytest.raises(ValueError, match=re.escape(said)):
         reader.read(content, tmp_path)
+
+
+def test_a_run_of_a_billion_iterations_is_looked_at_no_longer_than_another(tmp_path: Path):
+    """Every verb over a run goes through the iterations that its config.yaml names."""
+    directory, _ = make_run(tmp_path / "run", prompts=2, responses=2)
+    text = directory.config.read_text(encoding="utf-8")
+    directory.config.write_text(text.replace("iterations: 2", f"iterations: {10**9}"), encoding="utf-8")
+    found = run_found(directory.root)
+    assert found.state == "damaged"
+    assert "iterations" in (found.problem or "")
 
 
 def test_our_own_files_that_nest_without_end_are_damaged_and_nothing_more(tmp_path: Path):

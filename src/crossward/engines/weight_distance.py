@@ -38,7 +38,7 @@ def _weights(folder: Path) -> Path | None:
     if adapter.is_file() and not (folder / "config.json").is_file():
         try:
             base = json.loads(adapter.read_bytes())["base_model_name_or_path"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
         folder = Path(str(base))
     return folder if folder.is_dir() and any(folder.glob("*.safetensors")) else None

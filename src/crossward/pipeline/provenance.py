@@ -20,6 +20,7 @@ from crossward.store.files import remove, write_text
 from crossward.store.manifest import content_hash
 from crossward.store.reward_accuracy_file import read_reward_accuracy, write_reward_accuracy
 from crossward.store.run_dir import RunDir, Stage, StageDir
+from crossward.yaml_keys import load_yaml
 
 PACKAGES = ("crossward", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "lingua-language-detector")
 # A server may move and be asked more patiently; its model's name may not change. No manifest records these keys. But
@@ -109,8 +110,8 @@ def read_config(directory: RunDir) -> dict[str, Any]:
     """config.yaml of a run as nested dictionaries. Raises ValueError where it is no config, or was changed."""
     try:
         text = directory.config.read_text(encoding="utf-8")
-        tree = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError):
+        tree = load_yaml(text)
+    except (yaml.YAMLError, ValueError, IsADirectoryError):
         tree, text = None, ""
     seal, _, lines = text.partition("\n")
     if not isinstance(tree, dict) or (seal.startswith(_SEAL) and seal != f"{_SEAL}{content_hash(lines)}"):
