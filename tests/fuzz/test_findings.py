@@ -78,6 +78,11 @@ SENTENCES = {
     "a text that is not UTF-8 in Parquet": ("prompts-parquet", parquet(NOT_UTF8), "column 'instruction'"),
     "a time that Python has not": ("prompts-parquet", parquet(NO_TIME), "column 'instruction'"),
     "a column that is there twice": ("prompts-parquet", parquet(TWICE), "column 'id' is there twice"),
+    "a history that is none": (
+        "preferences-json",
+        b'[{"instruction": "q", "output": ["a", "b"], "history": [null]}]',
+        "row 1: field 'history' must be a list of pairs of texts, got [None]",
+    ),
     "long names of languages": ("noise", b'{"languages": {"' + b"y" * 5000 + b'": {}}}', "'margin' must be"),
     "an align.json of texts": (
         "align-json",

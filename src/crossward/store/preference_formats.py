@@ -200,9 +200,12 @@ def _alpaca(row: Row, where: str) -> tuple[Turn, ...]:
     for text in asked:
         if not isinstance(text, str):
             raise ValueError(f"{where}: fields 'instruction' and 'input' must be texts, got {shown(text)}")
-    earlier = [
-        turn for pair in row.get("history") or () for turn in zip(("user", "assistant"), map(str, pair), strict=False)
-    ]
+    history = row.get("history") or []
+    if not isinstance(history, list) or not all(
+        isinstance(pair, list) and all(isinstance(text, str) for text in pair) for pair in history
+    ):
+        raise ValueError(f"{where}: field 'history' must be a list of pairs of texts, got {shown(history)}")
+    earlier = [turn for pair in history for turn in zip(("user", "assistant"), pair, strict=False)]
     return (*_system(row), *earlier, ("user", "\n".join(text for text in asked if text)))
 
 
