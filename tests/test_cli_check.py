@@ -20,7 +20,9 @@ def test_the_plan_stands_under_the_findings_a_table_a_machine(tmp_path: Path, ca
     assert called.out.index("run folder") < called.out.index("laptop (") < called.out.index("8xh100, 8 devices (")
     assert "CPU hours" in called.out
     assert "GPU hours" in called.out
-    assert "one run uses one device, and training stays on one" in called.out
+    assert (
+        "hours on 8 devices take a replica on each (the recipe's section cluster); training stays on one" in called.out
+    )
     assert "assumed:" not in called.out.split("laptop (")[0], "lengths were given or counted"
 
 

@@ -227,6 +227,7 @@ def test_what_is_no_reward_model_is_refused(llama3: Path, tmp_path: Path):
     adapter.mkdir()
     lora = {"peft_type": "LORA", "base_model_name_or_path": str(llama3)}
     (adapter / "adapter_config.json").write_text(json.dumps(lora))
+    save_file({"a": torch.zeros(1)}, adapter / "adapter_model.safetensors")
     with pytest.raises(ValueError, match="is an adapter: merge it into its base"):
         RewardModelRater(spec_of(adapter))
     wide = Path(shutil.copytree(llama3, tmp_path / "wide"))

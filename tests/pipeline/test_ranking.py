@@ -32,7 +32,6 @@ from crossward.store.run_dir import RunDir
 
 SERVER = {"base_url": "http://localhost:1/v1", "model": "m"}
 NO_KEY = SERVER | {"api_key_env": "CROSSWARD_TEST_NO_SUCH_KEY"}
-NO_URL = SERVER | {"base_url": "localhost:1"}
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +78,6 @@ def required(folder: Path, models: dict[str, str], changes: dict[str, Any], **mo
 
 LACKING: dict[str, tuple[dict[str, Any], str]] = {
     "judge, key": (judged_by(**NO_KEY), "CROSSWARD_TEST_NO_SUCH_KEY holds no key"),
-    "judge, address": (judged_by(**NO_URL), "must look like http"),
     "judge, path": (judged_by(checkpoint="none"), "none does not exist"),
     "judge, kind": (judged_by(checkpoint="nllb"), r"nllb \(M2M100.*\) cannot be asked in words"),
     "judge, head": (judged_by(checkpoint="reward"), r"reward \(.*SequenceClassification\) cannot be asked in words"),
@@ -88,7 +86,6 @@ LACKING: dict[str, tuple[dict[str, Any], str]] = {
         "has 2 outputs",
     ),
     "translator, key": (translated_by("openai", **NO_KEY), "CROSSWARD_TEST_NO_SUCH_KEY holds no key"),
-    "translator, address": (translated_by("openai", **NO_URL), "must look like http"),
     "translator, path": (translated_by("transformers", model="none"), "none does not exist"),
     "translator, kind": (translated_by("transformers", model="nllb"), "nllb .* cannot be asked in words"),
     "seq2seq, path": (translated_by("seq2seq", model="none"), "none does not exist"),
