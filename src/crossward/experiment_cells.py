@@ -29,6 +29,7 @@ from crossward.yaml_keys import put, read_yaml
 
 _OWN_KEYS = ("run", "seed")  # of a recipe, which the experiment sets itself
 _RIVALS = ("reward-model", "preferences.jsonl")  # of a world, where it is asked for them
+_LONGEST = 850  # characters of all mistakes together
 _NAME_BYTES = 255  # of a folder, as file systems count
 
 
@@ -71,7 +72,10 @@ def cell_runs(experiment: Experiment, *, root: Path) -> list[CellRun]:
                 if cell.name not in named:
                     named.append(cell.name)
     if mistakes:
-        raise ValueError("; ".join(f"{_told(named, len(cells))}: {text}" for text, named in mistakes.items()))
+        told = [f"{_told(named, len(cells))}: {text}" for text, named in mistakes.items()]
+        shown = [text for place, text in enumerate(told) if sum(map(len, told[: place + 1])) <= _LONGEST] or told[:1]
+        more = [f"and {len(told) - len(shown)} more mistakes"] if len(told) > len(shown) else []
+        raise ValueError("; ".join([*shown, *more]))
     _require_different(runs)
     _require_rivals_made(experiment, runs, root)
     _require_measurable(experiment, runs)
