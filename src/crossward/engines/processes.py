@@ -81,7 +81,9 @@ class Processes:
         """
         if self.sharding == "fsdp2" and accelerator.mixed_precision == "bf16":
             policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-            accelerator.state.fsdp_plugin.mixed_precision_policy = policy
+            plugin = accelerator.state.fsdp_plugin
+            assert plugin is not None, "accelerate shards by it"
+            plugin.mixed_precision_policy = policy
 
     def agree(self, wish: bool, device: torch.device) -> bool:
         """The first process's wish, for all."""

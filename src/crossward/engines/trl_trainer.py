@@ -163,7 +163,7 @@ class TrlTrainer:
             shutil.rmtree(whole, ignore_errors=True)
             dtype = DTYPES[training.save_dtype]
             if state is None:
-                model.to(dtype)
+                model.to(dtype)  # pyright: ignore[reportArgumentType]
             else:
                 state = {name: value.to(dtype) for name, value in state.items()}
             if not isinstance(model, PeftModel):
