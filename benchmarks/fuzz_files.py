@@ -426,7 +426,7 @@ TARGETS: tuple[Target, ...] = (
     ),
     replace(
         of_file("experiment", "crossward experiment FILE", yaml_of(EXPERIMENT), _experiment, kind="yaml"),
-        names=("stranger.yaml", "cell", "metric", "experiment", "shows", "figure"),
+        names=("stranger.yaml", "cell", "metric", "experiment", "recipe", "shows", "figure", "grid"),
     ),
     of_file(
         "hardware",

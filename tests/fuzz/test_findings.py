@@ -84,6 +84,21 @@ SENTENCES = {
         "unknown placeholder",
     ),
     "a field without end": ("translation-template", b"{text} {target} {" + b"r" * 5000 + b"}", "unknown field"),
+    "a grid without end": (
+        "experiment",
+        TARGETS["experiment"]
+        .seeds()[0]
+        .replace(
+            b"  sample.n:\n  - 2\n  - 4\n",
+            b"".join(b"  sample.k%d: [1, 2, 3, 4, 5, 6, 7, 8, 9]\n" % n for n in range(9)),
+        ),
+        "the grid makes 387420489 cells",
+    ),
+    "a recipe whose name steers a terminal": (
+        "experiment",
+        b'{experiment: e, seeds: [1], measure: {metric: fidelity}, cells: {a: {}}, recipe: "x\\n\\e[2J"}',
+        "recipe x␊␛[2J does not exist",
+    ),
     "a history that is none": (
         "preferences-json",
         b'[{"instruction": "q", "output": ["a", "b"], "history": [null]}]',
