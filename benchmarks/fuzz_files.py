@@ -17,6 +17,7 @@ from tests.support.mutations import Kind
 
 from crossward import config, experiment_cells, experiment_config, plan_tables
 from crossward.core.judging import parse_template as parse_pair_template
+from crossward.core.rating import rating_template
 from crossward.core.records import (
     PreferencePair,
     Prompt,
@@ -28,6 +29,7 @@ from crossward.core.records import (
     ScoredResponse,
     Skipped,
 )
+from crossward.core.translation import parse_template as parse_translation_template
 from crossward.store import (
     align_manifest,
     annotation_file,
@@ -41,6 +43,7 @@ from crossward.store import (
     labelled,
     large_prompts,
     manifest,
+    measures_file,
     metrics_file,
     model_outputs,
     mt_bench_files,
@@ -48,7 +51,9 @@ from crossward.store import (
     pair_numbers,
     pair_rows,
     preference_file,
+    rates_file,
     reference_answers,
+    reward_accuracy_file,
     shard_reasons,
     sources,
     tables,
@@ -167,8 +172,41 @@ QUESTION = {"question_id": 81, "category": "writing", "turns": ["one", "two"], "
 MT_ANSWER = {"question_id": 81, "answer_id": "x", "model_id": "m", "choices": [{"index": 0, "turns": ["a1", "a2"]}]}
 TERMS = {"id": "a", "place": 0, "pieces": ["u", "no"], "log_ratios": [0.5, -0.25]}
 TOLD = {"key": {"id": "r", "logged": 1, "stages": {"iteration-1/pair": "ab"}, "steps": {"iteration-1/train": 5}}}
+RATE = {
+    "language": "es",
+    "model": "m",
+    "baseline": "b",
+    "n_judged": 2,
+    "n_null": 0,
+    "win_rate": 50.0,
+    "win_rate_se": 1.5,
+    "lc_win_rate": None,
+    "lc_variant": "none",
+    "lc_interval": None,
+}
+RATES = {"judge": "j", "rates": [RATE], "averages": [], "differences": []}
+ACCURACY = {
+    "iteration": 1,
+    "view": "crosslingual",
+    "language": "es",
+    "by": "gold",
+    "accuracy": 0.5,
+    "low": 0.25,
+    "high": 0.75,
+    "n_pairs": 9,
+}
 MEASURES_ROW = {
-    "id": "a",
+    "prompt_id": "a",
+    "language": "es",
+    "answer": 0,
+    "n_chars": 9,
+    "empty": False,
+    "truncated": None,
+    "repetition": 0.0,
+    "looping": False,
+    "identified": "es",
+    "code_switching": 0.0,
+    "chrf": None,
 }
 
 
@@ -224,6 +262,15 @@ _PAIR = PreferencePair(
 
 
 # Readers that need more than a path
+
+
+def _probe() -> list[bytes]:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "probe.json"
+        plan_tables.write_probe(path, next(iter(plan_tables.hardware_table().values())), 12.5)
+        return [path.read_bytes()]
 
 
 def _prompts(path: Path) -> object:
@@ -379,7 +426,7 @@ TARGETS: tuple[Target, ...] = (
     ),
     replace(
         of_file("experiment", "crossward experiment FILE", yaml_of(EXPERIMENT), _experiment, kind="yaml"),
-        names=("stranger.yaml", "cell", "metric", "experiment", "shows", "figure"),
+        names=("stranger.yaml", "cell", "metric", "experiment", "recipe", "shows", "figure", "grid"),
     ),
     of_file(
         "hardware",
@@ -394,6 +441,26 @@ TARGETS: tuple[Target, ...] = (
         yaml_of({"as_of": "2026", "currency": "EUR", "models": {"m": {"prompt": 1, "completion": 2.5}}}),
         plan_tables.price_table,
         kind="yaml",
+    ),
+    of_file("probe", "check --probe-input", _probe, plan_tables.read_probe, kind="json"),
+    of_file("rates", "report, show", json_of(RATES), rates_file.read_rates, kind="json"),
+    of_file(
+        "reward-accuracy", "report, show", json_of([ACCURACY]), reward_accuracy_file.read_reward_accuracy, kind="json"
+    ),
+    of_file("measures", "report, show", lines_of([MEASURES_ROW]), measures_file.read_measures, kind="jsonl"),
+    of_file(
+        "translation-template",
+        "translator.template",
+        lambda: [b"{text} into {target}", b"<translated> {text} {target} {source}"],
+        lambda path: parse_translation_template(path.read_text(encoding="utf-8", errors="replace"), str(path)),
+        kind="text",
+    ),
+    of_file(
+        "rating-template",
+        "reward.template",
+        lambda: [b"{instruction} {response}"],
+        lambda path: rating_template(path.read_text(encoding="utf-8", errors="replace"), str(path)),
+        kind="text",
     ),
     of_file("prompts-jsonl", "prompts.path", lines_of(PROMPT_ROWS), _prompts, kind="jsonl"),
     of_file("prompts-json", "prompts.path", json_of(PROMPT_ROWS), _prompts, kind="json"),

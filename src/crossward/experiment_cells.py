@@ -5,6 +5,7 @@ All mistakes are told at once, before anything runs. Knows no folders but by nam
 
 import difflib
 import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +30,8 @@ from crossward.yaml_keys import put, read_yaml
 
 _OWN_KEYS = ("run", "seed")  # of a recipe, which the experiment sets itself
 _RIVALS = ("reward-model", "preferences.jsonl")  # of a world, where it is asked for them
+_MOST_CELLS = 10_000
+_LONGEST = 850  # characters of all mistakes together
 _NAME_BYTES = 255  # of a folder, as file systems count
 
 
@@ -71,7 +74,10 @@ def cell_runs(experiment: Experiment, *, root: Path) -> list[CellRun]:
                 if cell.name not in named:
                     named.append(cell.name)
     if mistakes:
-        raise ValueError("; ".join(f"{_told(named, len(cells))}: {text}" for text, named in mistakes.items()))
+        told = [f"{_told(named, len(cells))}: {text}" for text, named in mistakes.items()]
+        shown = [text for place, text in enumerate(told) if sum(map(len, told[: place + 1])) <= _LONGEST] or told[:1]
+        more = [f"and {len(told) - len(shown)} more mistakes"] if len(told) > len(shown) else []
+        raise ValueError("; ".join([*shown, *more]))
     _require_different(runs)
     _require_rivals_made(experiment, runs, root)
     _require_measurable(experiment, runs)
@@ -113,6 +119,10 @@ def _grid_cells(tree: Mapping[str, Any]) -> list[Cell]:
     if not grid:
         return []
     axes = [[flat({key: value}) for value in values] for key, values in grid.items()]
+    if (n_cells := math.prod(map(len, axes))) > _MOST_CELLS:
+        raise ValueError(
+            f"the grid makes {n_cells} cells, of which at most {_MOST_CELLS} are run: leave some values out"
+        )
     short = short_keys(dict.fromkeys(key for axis in axes for changes in axis for key in changes))
     cells: list[Cell] = []
     for combination in itertools.product(*axes):

@@ -106,19 +106,20 @@ def wrong_yaml(error: yaml.YAMLError) -> str:
 
 def read_yaml(path: Path, what: str, *, example: str) -> dict[str, Any]:
     """The file's keys with their values; `what` names its kind in errors. Raises ValueError where it holds none."""
+    name = visible_line(str(path))  # an experiment names its recipe's
     try:
         with path.open(encoding="utf-8") as text:
             tree = load_yaml(text.read(_LARGEST_BYTES + 1))
     except FileNotFoundError:
-        raise ValueError(f"{what} {path} does not exist: give the path of a YAML {what}, such as {example}") from None
+        raise ValueError(f"{what} {name} does not exist: give the path of a YAML {what}, such as {example}") from None
     except (IsADirectoryError, UnicodeDecodeError) as error:
-        raise ValueError(f"{what} {path} cannot be read as a UTF-8 text file ({error})") from None
+        raise ValueError(f"{what} {name} cannot be read as a UTF-8 text file ({error})") from None
     except yaml.YAMLError as error:
-        raise ValueError(f"{what} {path} is not valid YAML: {wrong_yaml(error)}") from None
+        raise ValueError(f"{what} {name} is not valid YAML: {wrong_yaml(error)}") from None
     except ValueError as error:
-        raise ValueError(f"{what} {path}, {error}") from None
+        raise ValueError(f"{what} {name}, {error}") from None
     if not isinstance(tree, dict):
-        raise ValueError(f"{what} {path} must hold keys such as those of {example}, got {type(tree).__name__}")
+        raise ValueError(f"{what} {name} must hold keys such as those of {example}, got {type(tree).__name__}")
     return tree
 
 

@@ -78,10 +78,36 @@ SENTENCES = {
     "a text that is not UTF-8 in Parquet": ("prompts-parquet", parquet(NOT_UTF8), "column 'instruction'"),
     "a time that Python has not": ("prompts-parquet", parquet(NO_TIME), "column 'instruction'"),
     "a column that is there twice": ("prompts-parquet", parquet(TWICE), "column 'id' is there twice"),
+    "a placeholder without end": (
+        "rating-template",
+        b"{instruction} {response} {" + b"r" * 5000 + b"}",
+        "unknown placeholder",
+    ),
+    "a field without end": ("translation-template", b"{text} {target} {" + b"r" * 5000 + b"}", "unknown field"),
+    "a grid without end": (
+        "experiment",
+        TARGETS["experiment"]
+        .seeds()[0]
+        .replace(
+            b"  sample.n:\n  - 2\n  - 4\n",
+            b"".join(b"  sample.k%d: [1, 2, 3, 4, 5, 6, 7, 8, 9]\n" % n for n in range(9)),
+        ),
+        "the grid makes 387420489 cells",
+    ),
+    "a recipe whose name steers a terminal": (
+        "experiment",
+        b'{experiment: e, seeds: [1], measure: {metric: fidelity}, cells: {a: {}}, recipe: "x\\n\\e[2J"}',
+        "recipe x␊␛[2J does not exist",
+    ),
     "a history that is none": (
         "preferences-json",
         b'[{"instruction": "q", "output": ["a", "b"], "history": [null]}]',
         "row 1: field 'history' must be a list of pairs of texts, got [None]",
+    ),
+    "a shard whose column types steer a terminal": (
+        "shard-sampled",
+        parquet(pa.table({"responses": [[{"text\x00": "a"}]]})),
+        "is list<element: struct<text␀: string",
     ),
     "long names of languages": ("noise", b'{"languages": {"' + b"y" * 5000 + b'": {}}}', "'margin' must be"),
     "an align.json of texts": (
@@ -131,11 +157,23 @@ def test_a_run_of_a_billion_iterations_is_looked_at_no_longer_than_another(tmp_p
     assert "iterations" in (found.problem or "")
 
 
+def test_every_cell_wrong_in_its_own_way_is_told_shortly(tmp_path: Path):
+    text = (
+        TARGETS["experiment"].seeds()[0].decode().replace("sample.n:\n  - 2\n  - 4", "sample.n: [a, b, c, d, e, f, g]")
+    )
+    text = text.replace("languages:", "languagez:").replace("prompts:", "promptz:")
+    reader = TARGETS["experiment"]
+    assert broken_rule(lambda: reader.read(text.encode(), tmp_path), reader.names) is None
+    with pytest.raises(ValueError, match="more mistakes"):
+        reader.read(text.encode(), tmp_path)
+
+
 def test_our_own_files_that_nest_without_end_are_damaged_and_nothing_more(tmp_path: Path):
     path = tmp_path / "file.json"
     path.write_bytes(DEEP)
     assert read_metrics(path) == []
     assert read_told(path, "key") is None
+    TARGETS["tracking"].read(b'{"key": "\\ud800"}', tmp_path)  # and writes what it found there again
     with pytest.raises(ValueError, match="is damaged"):
         read_reasons([path], "failures")
     TARGETS["journal"].read(b'{"origin": ' + DEEP + b"\n", tmp_path)

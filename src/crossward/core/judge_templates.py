@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from crossward.core.language import language_name
 from crossward.core.mt_bench import Question
+from crossward.core.plain_text import shown
 
 _TURN_1 = ("question_1", "answer_1")
 _TURN_2 = ("question_1", "answer_1", "question_2", "answer_2")
@@ -57,4 +58,5 @@ def _check(text: str, required: tuple[str, ...], origin: str) -> None:
     if missing := [name for name in required if name not in found]:
         raise ValueError(f"template {origin} lacks the placeholder {{{missing[0]}}}: it must hold {may_hold}")
     if unknown := sorted(found - {*required, *OPTIONAL}):
-        raise ValueError(f"template {origin} holds the unknown placeholder {{{unknown[0]}}}: it may hold {may_hold}")
+        name = shown(unknown[0])[1:-1]
+        raise ValueError(f"template {origin} holds the unknown placeholder {{{name}}}: it may hold {may_hold}")

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from crossward.core.plain_text import shown
+
 FIRST, SECOND = "m", "M"
 Order = Literal["seeded", "both"]
 Source = Literal["logprobs", "letter", "equal"]
@@ -71,7 +73,7 @@ def parse_template(text: str, origin: str) -> PairTemplate:
     blocks = _BLOCK.findall(closed) or [("user", text.strip())]
     for role, _ in blocks:
         if role not in ("system", "user", "assistant"):
-            raise ValueError(f"template {origin}: unknown role {role!r}, expected system, user or assistant")
+            raise ValueError(f"template {origin}: unknown role {shown(role)}, expected system, user or assistant")
     whole = "\n".join(body for _, body in blocks)
     if missing := [name for name in _PLACEHOLDERS if f"{{{name}}}" not in whole]:
         raise ValueError(

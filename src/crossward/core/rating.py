@@ -10,6 +10,8 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
+from crossward.core.plain_text import shown
+
 HIGHEST_POINTS = 5
 Unread = Literal["no-score", "no-number", "other-scale", "out-of-range"]
 
@@ -46,9 +48,8 @@ class Template:
         if missing := [name for name in self.required if name not in found]:
             raise ValueError(f"template {self.origin} lacks the placeholder {{{missing[0]}}}: it must hold {may_hold}")
         if unknown := sorted(found - {*known}):
-            raise ValueError(
-                f"template {self.origin} holds the unknown placeholder {{{unknown[0]}}}: it may hold {may_hold}"
-            )
+            name = shown(unknown[0])[1:-1]
+            raise ValueError(f"template {self.origin} holds the unknown placeholder {{{name}}}: it may hold {may_hold}")
 
     def fill(self, **values: str) -> str:
         """The text with its placeholders filled; braces in a value stay what they are.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from crossward.core.language import NAMES, Identification, language_name
+from crossward.core.plain_text import shown
 from crossward.core.text_parts import Parts, lost_numbers, n_bracketed, parts_of
 
 Problem = Literal[
@@ -84,7 +85,7 @@ def parse_template(text: str, origin: str, *, parse: Literal["auto", "tags", "pl
         raise ValueError(f"template {origin} lacks the field {{{missing[0]}}}: it must hold {{text}} and {{target}}")
     if unknown := sorted(found - set(_FIELDS)):
         raise ValueError(
-            f"template {origin} holds the unknown field {{{unknown[0]}}}: it may hold {', '.join(_FIELDS)}"
+            f"template {origin} holds the unknown field {{{shown(unknown[0])[1:-1]}}}: it may hold {', '.join(_FIELDS)}"
         )
     asks_for_tags = OPENING in text
     if parse == "tags" and not asks_for_tags:

@@ -102,13 +102,16 @@ def read_measured(path: Path, key: str) -> dict[str, ByPolicy] | None:
         return None
     if not isinstance(content, dict) or content.get("key") != key:
         return None
-    return {
-        metric: {
-            policy: {language: _measured(value) for language, value in by_language.items()}
-            for policy, by_language in by_policy.items()
+    try:
+        return {
+            metric: {
+                policy: {language: _measured(value) for language, value in by_language.items()}
+                for policy, by_language in by_policy.items()
+            }
+            for metric, by_policy in content["metrics"].items()
         }
-        for metric, by_policy in content["metrics"].items()
-    }
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return None  # no longer what was written: measured again
 
 
 def kept_in_pool(run: RunDir, name: str, made_from: Any, compute: Callable[[], Any]) -> Any:

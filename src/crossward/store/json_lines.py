@@ -163,11 +163,14 @@ def parse_json(text: str, *, where: str) -> Any:
 def loose_json(content: bytes | str) -> Any:
     """JSON of our own files as it comes, where damage has an answer of its own: a ValueError without place.
 
-    What is nested too deeply is damage too.
+    What is nested too deeply is damage too, and so is half of a surrogate pair.
     """
+    text = content if isinstance(content, str) else content.decode("utf-8")
     try:
-        value = json.loads(content)
+        value = json.loads(text)
         _require_shallow(value)
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise ValueError("nested too deeply") from None
     return value

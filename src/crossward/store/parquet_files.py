@@ -164,7 +164,7 @@ def _difference(found: pa.Schema, expected: pa.Schema) -> str:
         for field in expected
         if found.names.count(field.name) == 1 and not found.field(field.name).equals(field)
     ]
-    return ", ".join(part[:200] for part in parts[:5]) or "its columns stand in another order"
+    return ", ".join(visible_line(part[:200]) for part in parts[:5]) or "its columns stand in another order"
 
 
 def count_rows(path: Path) -> int:
