@@ -116,6 +116,7 @@ def test_sorting_goes_both_ways_and_is_announced(seen: Seen):
 
 def test_everything_can_be_done_by_keyboard(seen: Seen):
     page = seen.page
+    page.evaluate("localStorage.clear(); sessionStorage.clear(); history.replaceState(null, '', location.pathname)")
     page.reload()  # as it opens: what the tests before have searched and sorted is forgotten
     first = seen.opened()
     page.keyboard.press("j")
