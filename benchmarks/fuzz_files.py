@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -289,10 +290,14 @@ def _experiment(path: Path) -> object:
     return experiment_cells.cell_runs(experiment_config.read_experiment(path), root=Path("runs"))
 
 
+def _preferences(path: Path) -> object:
+    return preference_file.read_preferences(str(path))
+
+
 def _first_prompts(path: Path) -> object:
     """As of files that are too large to be read whole."""
-    large_prompts.LARGE_BYTES = 0
-    return large_prompts.count_if_large({"es": Source(path=str(path))}, Source(path=str(path)), limit=None)
+    with patch.object(large_prompts, "LARGE_BYTES", 0):
+        return large_prompts.count_if_large({"es": Source(path=str(path))}, Source(path=str(path)), limit=None)
 
 
 def _stage(path: Path) -> object:
@@ -474,28 +479,28 @@ TARGETS: tuple[Target, ...] = (
         "preferences-jsonl",
         "align --preferences",
         lines_of(*PREFERENCES),
-        lambda path: preference_file.read_preferences(str(path)),
+        _preferences,
         kind="jsonl",
     ),
     of_file(
         "preferences-json",
         "align --preferences",
         json_of(*PREFERENCES),
-        lambda path: preference_file.read_preferences(str(path)),
+        _preferences,
         kind="json",
     ),
     of_file(
         "preferences-csv",
         "align --preferences",
         csv_of('prompt,chosen,rejected\r\nq,"[{""role"": ""assistant"", ""content"": ""a""}]",b\r\nq2,a,b\r\n'),
-        lambda path: preference_file.read_preferences(str(path)),
+        _preferences,
         kind="csv",
     ),
     of_file(
         "preferences-parquet",
         "align --preferences",
         parquet_of(*PREFERENCES[:6]),
-        lambda path: preference_file.read_preferences(str(path)),
+        _preferences,
         kind="parquet",
     ),
     of_file(

@@ -78,6 +78,14 @@ def test_prompts_name_a_source_per_language():
         ),
         ({"reward": {"view": "ensemble"}, "pair": {"min_margin": "auto"}}, r"the ratings of 'ensemble' are not"),
         ({"method": "lidr"}, r"lidr compares greedy answers: set sample.n to 1 and sample.temperature to 0"),
+        (
+            {"reward": {"kind": "judge", "judge": {"base_url": "localhost:1", "model": "m"}}},
+            r"reward.judge.base_url: .*must look like http://.*got 'localhost:1'",
+        ),
+        (
+            {"translator": {"engine": "openai", "base_url": "localhost:1", "model": "m"}},
+            r"translator.base_url: .*must look like http://.*got 'localhost:1'",
+        ),
         ({"translator": {"engine": "openai", "model": "m"}}, r"'openai' and translator.base_url go together"),
         ({"translator": {"model": "m"}}, r"translator.engine 'policy' and translator.model do not go together"),
         ({"pair": {"min_characters": 9, "max_characters": 3}}, r"max_characters must be min_characters \(9\) or more"),

@@ -85,7 +85,12 @@ def test_the_noise_sample_is_kept_token_by_token(finished: RunDir):
             response = groups[id].responses[place]
             assert math.fsum(found.log_ratios) == pytest.approx(response.log_ratio, abs=1e-4)
             assert "".join(found.pieces) == response.response.text
-        assert score.relative(score.tokens_file(language)) in done.shards, "a flipped bit in it is noticed"
+        whole = score.tokens_file(language).read_bytes()
+        score.tokens_file(language).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(ValueError, match=re.escape(str(score.tokens_file(language)))):
+            manifest.completed(score, done.inputs, done.settings)
+        score.tokens_file(language).write_bytes(whole)
+    assert manifest.completed(score, done.inputs, done.settings) == done
 
 
 def test_an_unfinished_run_has_a_report_too(finished: RunDir, tmp_path: Path):

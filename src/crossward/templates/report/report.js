@@ -191,10 +191,12 @@
   };
 
   let waiting = 0;
-  get("filters").addEventListener("input", () => {
+  const soon = () => {
     clearTimeout(waiting);
     waiting = setTimeout(filter, 80);
-  });
+  };
+  get("filters").addEventListener("input", soon);
+  get("search").addEventListener("search", soon); // Escape empties the box, and some browsers call that no input
   get("filters").addEventListener("reset", () => setTimeout(filter, 0));
   get("filters").addEventListener("submit", (event) => event.preventDefault());
   get("more").addEventListener("click", () => {
