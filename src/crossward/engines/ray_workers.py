@@ -276,7 +276,9 @@ def _rows(stream: Any) -> Generator[Any, None, None]:
     from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
     try:
-        yield from stream.iter_rows()
+        # Nothing fetched ahead: the one that came would wait for the next, unwritten, for as long as that one computes.
+        for rows in stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            yield from rows.to_pylist()
     except RayError as error:
         raise RuntimeError(f"the cluster failed: {_first_line(error)}; {ray_cluster.where_logs_are()}") from error
     finally:
