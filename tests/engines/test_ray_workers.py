@@ -34,6 +34,22 @@ with workers.crew([step("policy", seconds=0.3, noted=Path(sys.argv[2]))]) as cre
     for piece, value in crew.stream(PIECES * 8):
         print(piece.index, value, flush=True)
 """
+STRANGER = """
+import os
+import grpc
+from crossward.engines.ray_cluster import Cluster, connect
+connect(Cluster(), print)
+import ray
+from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+with grpc.insecure_channel(ray.get_runtime_context().gcs_address) as channel:
+    ask = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel).GetAllNodeInfo
+    for word in ("", "Bearer ", "Bearer " + 64 * "0", "Bearer " + os.environ["RAY_AUTH_TOKEN"]):
+        try:
+            told = ask(gcs_service_pb2.GetAllNodeInfoRequest(), metadata=(("authorization", word),), timeout=30)
+            print("nodes:", len(told.node_info_list))
+        except grpc.RpcError as error:
+            print(error.code().name)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +141,16 @@ def test_an_address_that_cannot_be_joined_is_a_sentence(address, said):
     ray.shutdown()
     with pytest.raises(ValueError, match=said):
         made(RayWorkers(Cluster(address=address, start_timeout_s=0.1)), [step("policy")])
+
+
+def test_a_cluster_that_is_started_here_sends_strangers_away():
+    """Ray listens on every interface: without the run's own word nothing is told, and nothing is run."""
+    fresh = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", STRANGER], capture_output=True, text=True, cwd=ROOT, env=fresh, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n") == [*["UNAUTHENTICATED"] * 3, "nodes: 1", ""]
 
 
 def test_a_dead_node_and_a_dead_driver_leave_equal_results_and_no_replica(tmp_path):

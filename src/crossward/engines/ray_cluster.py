@@ -44,8 +44,19 @@ def require_ray() -> None:
     """Raise ValueError where Ray is not installed."""
     import importlib.util
 
-    if importlib.util.find_spec("ray") is None or importlib.util.find_spec("ray.data") is None:
+    found = importlib.util.find_spec("ray")  # not of ray.data, for which ray itself would be imported
+    if found is None or not any(Path(place, "data").is_dir() for place in found.submodule_search_locations or ()):
         raise ValueError(INSTALL)
+
+
+def draw_word(cluster: Cluster) -> None:
+    """Whoever does not know a word drawn here is sent away by the cluster that this process starts.
+
+    Ray listens on every interface. It looks for the word when it is imported, and only then: where that was before, or
+    where the environment says something of its own, nothing is changed.
+    """
+    if cluster.address is None and "ray" not in sys.modules and not os.environ.get("RAY_AUTH_MODE"):
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def connect(cluster: Cluster, say: Callable[[str], None]) -> str:
@@ -54,6 +65,7 @@ def connect(cluster: Cluster, say: Callable[[str], None]) -> str:
     Raises ValueError where it cannot be reached in time, or a node of it cannot do the driver's work.
     """
     require_ray()
+    draw_word(cluster)
     import ray  # pyright: ignore[reportMissingImports]
 
     if not ray.is_initialized():
