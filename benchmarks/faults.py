@@ -210,10 +210,8 @@ def main() -> None:
         print("fault, times, equal in the end, what it met", flush=True)
         for name, tally in all_of(arguments.only.split(","), benches, arguments):
             met = ", ".join(f"{where} {n}" for where, n in tally.where.most_common())
-            print(f"{name}: {tally.times}, {tally.equal}; {met}", flush=True)
-            wrong += [f"{name}: {line}" for line in tally.wrong]
-    for line in wrong:
-        print(line)
+            print(f"{name}: {tally.times}, {tally.equal}; {met}", *tally.wrong, sep="\n  ", flush=True)
+            wrong += tally.wrong
     sys.exit(bool(wrong))
 
 

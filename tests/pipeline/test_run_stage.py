@@ -51,6 +51,16 @@ def test_a_stage_that_was_finished_but_not_yet_shared_is_shared_next_time(tmp_pa
     assert log.read_text() == "a "
 
 
+def test_a_shared_manifest_that_is_damaged_is_made_anew(tmp_path: Path):
+    log = tmp_path / "log"
+    worked(stage_of(tmp_path, "a"), log)
+    (pooled,) = (tmp_path / "stages").glob("pair-*/stage.json")
+    pooled.write_bytes(pooled.read_bytes()[:-20])
+    worked(stage_of(tmp_path, "b"), log)
+    worked(stage_of(tmp_path, "c"), log)
+    assert log.read_text() == "a b "
+
+
 def test_anew_replaces_what_is_shared_and_leaves_who_took_it(tmp_path: Path):
     log = tmp_path / "log"
     worked(stage_of(tmp_path, "a"), log)

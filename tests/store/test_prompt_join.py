@@ -1,6 +1,5 @@
 """Prompts joined on disk are those that are joined in memory: same prompts, same hash, same words for what is wrong."""
 
-import json
 import os
 import pickle
 import re
@@ -130,9 +129,39 @@ def test_a_damaged_part_is_one_sentence(tmp_path: Path):
         list(group)
 
 
-def test_a_record_that_is_none_is_no_record(tmp_path: Path):
-    folder = RunDir(tmp_path).prompts_of("es")
-    folder.path.mkdir(parents=True)
-    for content in ("", "{}", "[]", json.dumps({"key": "k"})):
-        folder.record.write_text(content)
-        assert prompt_shards.kept_prompts(folder) is None
+def test_what_is_not_as_it_was_written_is_told_and_made_again(tmp_path: Path):
+    """A bit of the record may stand for fewer prompts, and a slice's rows have no checksum of their own."""
+    sources = sources_in(tmp_path, en=rows_of(EN), es=rows_of(ES))
+    folder = RunDir(tmp_path / "run").prompts_of("es")
+    assert prompt_shards.kept_prompts(folder) is None
+    expected = list(joined(tmp_path, sources)["es"])
+    record, part = folder.record.read_bytes(), folder.part(0).read_bytes()
+    at = record.index(b'"n_prompts": ') + len(b'"n_prompts": ')
+    fewer = record[:at] + bytes([record[at] ^ 1]) + record[at + 1 :]
+    records = [
+        b"",
+        b"{}",
+        b"[]",
+        b"\xff",
+        b"[" * 100_000,
+        fewer,
+        *(flipped(record, n) for n in range(0, len(record), 7)),
+    ]
+    for content in records:
+        folder.record.write_bytes(content)
+        with pytest.raises(ValueError, match=r"prompts\.json is not what was written"):
+            prompt_shards.kept_prompts(folder)
+    folder.record.write_bytes(record)
+    for n in range(0, len(part), 7):
+        folder.part(0).write_bytes(flipped(part, n))
+        with pytest.raises(ValueError, match=r"part-00000\.parquet is not what was written"):
+            prompt_shards.kept_prompts(folder)
+    said: list[str] = []
+    assert list(joined(tmp_path, sources, say=said.append)["es"]) == expected
+    (line,) = said
+    assert line == f"prompts in es: {folder.part(0)} is not what was written: they are read from their source again"
+    assert (folder.record.read_bytes(), folder.part(0).read_bytes()) == (record, part)
+
+
+def flipped(content: bytes, n: int) -> bytes:
+    return content[:n] + bytes([content[n] ^ 1 << n % 8]) + content[n + 1 :]

@@ -43,6 +43,7 @@ def prompts_of_run(config: Config, directory: RunDir, progress: Progress = SILEN
             limit=config.prompts.limit,
             allow_missing=config.prompts.allow_missing,
             advance=advance,
+            say=progress.say,
         )
     return {language: open_prompts(directory.prompts_of(language), found) for language, found in kept.items()}
 

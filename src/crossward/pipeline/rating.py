@@ -4,7 +4,7 @@ What it leaves is what pairs are made from, as the score stage's scores are. A r
 out of its group and counted by reason.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +17,7 @@ from crossward.engines.protocols import Advance, Rater, ToRate
 from crossward.pipeline.counts import Mean
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.run_stage import Inputs, Made, run_stage
-from crossward.pipeline.stage_files import stream_ranked, stream_sampled, stream_translated
+from crossward.pipeline.stage_files import in_place, prompts_of, stream_ranked, stream_sampled, stream_translated
 from crossward.pipeline.streams import to_judge, windows
 from crossward.store import tables
 from crossward.store.manifest import StageManifest
@@ -67,7 +67,13 @@ def rate(
 
     def work() -> Made:
         shards = sampled.shards()
-        missing = [found for found in shards if not stage.shard(*found[:2]).exists()]
+        missing = []
+        for language, index, path in shards:
+            there = stage.shard(language, index)
+            if there.exists():
+                deque(in_place(there, tables.stream_rated(there), prompts_of(path)), maxlen=0)
+            else:
+                missing.append((language, index, path))
         if missing:
             english = _english_answers(sampled)
             total = sum(tables.count_responses(path) for _, _, path in missing)

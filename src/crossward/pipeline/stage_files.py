@@ -1,11 +1,32 @@
 """What stages left on the disk, as records: groups of a language over all its shards, pairs of all languages."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 from pathlib import Path
+from typing import TypeVar
 
-from crossward.core.records import PreferencePair, Ranked, SampledPrompt, ScoredPrompt
+from crossward.core.records import PreferencePair, Prompt, Ranked, RatedPrompt, SampledPrompt, ScoredPrompt
 from crossward.store import tables
+from crossward.store.parquet_files import damaged
 from crossward.store.run_dir import IterationDir, StageDir
+
+Group = TypeVar("Group", SampledPrompt, ScoredPrompt, RatedPrompt)
+
+
+def in_place(path: Path, groups: Iterable[Group], prompts: Iterable[Prompt]) -> Iterator[Group]:
+    """The groups of a shard that was there already, which must be those of the prompts of its place.
+
+    A whole and sound shard from elsewhere would lose its prompts and double others. Raises ValueError for one.
+    """
+    for group, prompt in zip_longest(groups, prompts):
+        if group is None or prompt is None or group.prompt != prompt:
+            raise ValueError(damaged(path, "its prompts are not those of its place"))
+        yield group
+
+
+def prompts_of(sampled: Path) -> Iterator[Prompt]:
+    """The prompts of a shard of sampled responses."""
+    return (group.prompt for group in tables.stream_sampled(sampled))
 
 
 def stream_sampled(stage: StageDir, language: str) -> Iterator[SampledPrompt]:

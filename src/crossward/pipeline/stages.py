@@ -25,7 +25,7 @@ from crossward.pipeline.outputs import write_outputs
 from crossward.pipeline.progress import Portion, Progress
 from crossward.pipeline.run_stage import Inputs, Made, run_stage
 from crossward.pipeline.scoring import Judging, score_steps
-from crossward.pipeline.stage_files import stream_ranked, stream_sampled, stream_scored
+from crossward.pipeline.stage_files import in_place, prompts_of, stream_ranked, stream_sampled, stream_scored
 from crossward.pipeline.streams import counted, survey, told_work
 from crossward.pipeline.token_terms import Pieces, write_terms
 from crossward.store import tables
@@ -226,7 +226,8 @@ def _write_samples(
     missing: list[Piece] = []
     for piece in shards:
         if piece.target.exists():
-            tallies[piece.language].add(*tables.stream_sampled(piece.target))
+            own = _prompts_of_piece(prompts, shard_size, piece)
+            tallies[piece.language].add(*in_place(piece.target, tables.stream_sampled(piece.target), own))
         else:
             missing.append(piece)
     if missing:
@@ -250,8 +251,11 @@ def _write_samples(
 def _sample_piece(
     prompts: Prompts, sampling: Sampling, size: int, sampler: Sampler, piece: Piece, nothing: None, advance: Advance
 ) -> list[SampledPrompt]:
-    chunk = prompts[piece.language][piece.index * size : (piece.index + 1) * size]
-    return sampler.sample(chunk, sampling, advance=advance)
+    return sampler.sample(_prompts_of_piece(prompts, size, piece), sampling, advance=advance)
+
+
+def _prompts_of_piece(prompts: Prompts, size: int, piece: Piece) -> Sequence[Prompt]:
+    return prompts[piece.language][piece.index * size : (piece.index + 1) * size]
 
 
 def _write_scores(
@@ -265,7 +269,7 @@ def _write_scores(
         tally = tallies.setdefault(piece.language, ScoredTally())
         n_sampled[piece.language] += piece.n
         if piece.target.exists():
-            tally.add(*tables.stream_scored(piece.target))
+            tally.add(*in_place(piece.target, tables.stream_scored(piece.target), prompts_of(piece.made_from)))
         else:
             missing.append(piece)
     if missing:

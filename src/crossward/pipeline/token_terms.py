@@ -18,7 +18,9 @@ def write_terms(stage: StageDir, pieces: Pieces, groups: Sequence[ScoredPrompt],
     for group, by_policy, by_reference in zip(groups, ours, theirs, strict=True):
         by_language.setdefault(group.prompt.language, []).extend(_terms(group, pieces, by_policy, by_reference))
     for language, rows in by_language.items():
-        write_token_terms(stage.tokens_file(language), rows)
+        stage.tokens_file(language).unlink(missing_ok=True)
+        if rows:  # else no file: one without a line is taken for one that lost them
+            write_token_terms(stage.tokens_file(language), rows)
 
 
 def _terms(group: ScoredPrompt, pieces: Pieces, ours: OfGroup, theirs: OfGroup) -> Iterator[TokenTerms]:

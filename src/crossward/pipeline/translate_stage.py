@@ -4,7 +4,7 @@ Shard by shard beside the sampled ones, with the same prompts; a translation tha
 by its reason. English prompts have no shards here.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +17,7 @@ from crossward.engines.protocols import Advance, KeptRows, LanguageIdentifier, T
 from crossward.engines.workers import IN_PROCESS, Piece, Step, Workers
 from crossward.pipeline.progress import Progress
 from crossward.pipeline.run_stage import Inputs, Made, run_stage
-from crossward.pipeline.stage_files import stream_sampled
+from crossward.pipeline.stage_files import in_place, prompts_of, stream_sampled
 from crossward.pipeline.streams import SAMPLE_WINDOW
 from crossward.pipeline.translating import translate_texts
 from crossward.store import tables
@@ -63,7 +63,8 @@ def translate(
             twins=sampled if from_english else None,
         )
         asked = partial(_translate_piece, attempts, checks, window)
-        if missing := [piece for piece in shards if not piece.target.exists()]:
+        missing = [piece for piece in shards if not _is_there(piece)]
+        if missing:
             missing = [replace(piece, n=tables.count_responses(piece.made_from)) for piece in missing]
             _tell_damage(stage, progress)
             with (
@@ -81,6 +82,13 @@ def translate(
 
     made = {"from_english": from_english, "attempts": attempts, "checks": checks, **settings}
     return run_stage(stage, inputs, made, work, progress=progress)
+
+
+def _is_there(piece: Piece) -> bool:
+    there = piece.target.exists()
+    if there:
+        deque(in_place(piece.target, tables.stream_sampled(piece.target), prompts_of(piece.made_from)), maxlen=0)
+    return there
 
 
 def _tell_damage(stage: StageDir, progress: Progress) -> None:

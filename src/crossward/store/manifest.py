@@ -6,7 +6,7 @@ say what changed. Knows hashes and names, not what the shards hold.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,8 @@ def finish(
 ) -> StageManifest:
     """Close a stage that `begin` opened: hash the files that it made, then write stage.json.
 
-    What it lists is on the disk before it: other libraries write checkpoints, and force nothing there.
+    What it lists is on the disk before it: other libraries write checkpoints, and force nothing there. Raises
+    ValueError for a shard that is no file of its.
     """
     origin = _origin(stage_dir, inputs, settings)
     assert _read_json(stage_dir, stage_dir.inputs) == origin, "a stage is finished with what it was begun with"
@@ -87,6 +88,7 @@ def finish(
         }
         for path in sorted(files)
     }
+    _refuse_others(stage_dir, shards)
     for name in shards:
         sync_file(stage_dir.path / name)
     checked.write()
@@ -106,12 +108,13 @@ def completed(
     """The manifest when the stage is done with these inputs and settings and all it lists is there, else None.
 
     A manifest that lists a missing shard is void and removed, and `say` hears of it: the shard made anew answers to the
-    next manifest. Raises ValueError for a shard whose bytes changed. Shards that were not written since they were last
-    hashed are not read again (checked_files.py).
+    next manifest. Raises ValueError for a shard whose bytes changed, and for one that is not listed. Shards that were
+    not written since they were last hashed are not read again (checked_files.py).
     """
     manifest = read(stage_dir)
     if manifest is None or _origin_of(manifest) != _origin(stage_dir, inputs, settings):
         return None
+    _refuse_others(stage_dir, manifest.shards.keys())
     missing: list[str] = []
     checked = CheckedFiles(stage_dir)
     for name, shard in manifest.shards.items():
@@ -230,6 +233,13 @@ class ListHash:
 
 def _canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _refuse_others(stage_dir: StageDir, listed: Container[str]) -> None:
+    """Raise ValueError for a shard that the manifest does not list: whoever reads the stage would take it for one."""
+    for path in (*(path for _, _, path in stage_dir.shards()), *stage_dir.language_files()):
+        if stage_dir.relative(path) not in listed:
+            raise ValueError(f"file {path} is none that {stage_dir.title} made: move it away and run again")
 
 
 def _origin(stage_dir: StageDir, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ keeps them. A language whose sources did not change is not read again. No prompt
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -45,15 +45,23 @@ def join_on_disk(
     limit: int | None,
     allow_missing: bool,
     advance: CountRows | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, KeptPrompts]:
-    """Keep the prompts of each language under the run; returns what is there now. See sources.load_counted."""
+    """Keep the prompts of each language under the run; returns what is there now. See sources.load_counted.
+
+    What is there and is not what was written is made anew, and `say` hears of it.
+    """
     require_limit(limit)
     twins_source = english_source(sources, english)
     found: dict[str, KeptPrompts] = {}
     keys = {}
     for language, source in sources.items():
         keys[language] = _key(source, twins_source, language, limit, allow_missing)
-        kept = kept_prompts(directory.prompts_of(language))
+        try:
+            kept = kept_prompts(directory.prompts_of(language))
+        except ValueError as error:
+            kept = None
+            say(f"prompts in {language}: {error}: they are read from their source again")
         if kept is not None and kept.key == keys[language]:
             found[language] = kept
     if len(found) == len(sources):

@@ -1,7 +1,8 @@
 """The prompts of one language on disk, as a sequence: a length, slices that are not read before they are gone through.
 
-Parts of a fixed number of prompts, in the order of the English file; `prompts.json` beside them is written last. A
-slice can be pickled and costs what its own rows cost, however many there are in all. Knows no sources.
+Parts of a fixed number of prompts, in the order of the English file; `prompts.json` beside them is written last and has
+their sha256: rows of a slice are read without the checksum of all rows of their file. A slice can be pickled and costs
+what its own rows cost, however many there are in all. Knows no sources.
 """
 
 import json
@@ -12,8 +13,10 @@ from itertools import islice
 from typing import overload
 
 from crossward.core.records import Prompt
+from crossward.store.checked_files import file_sha256
 from crossward.store.files import write_text
-from crossward.store.manifest import ListHash
+from crossward.store.json_lines import loose_json
+from crossward.store.manifest import ListHash, content_hash
 from crossward.store.parquet_files import ROW_GROUP, read_records, write_rows
 from crossward.store.run_dir import PromptsDir
 from crossward.store.table_rows import PROMPTS, prompt_of, prompt_row
@@ -60,13 +63,19 @@ class KeptPrompts:
     """What is known of the prompts of a folder without reading them.
 
     `key` stands for what they were read from, `content_hash` for all of them as a list of objects, `n_missing` for the
-    ids that the language lacks.
+    ids that the language lacks; `parts` are the sha256 of the files.
     """
 
     key: str
     n_prompts: int
     n_missing: int
     content_hash: str
+    parts: tuple[str, ...]
+
+    @property
+    def checksum(self) -> str:
+        """Of everything else in the record."""
+        return content_hash(asdict(self))
 
 
 def write_prompts(folder: PromptsDir, prompts: Iterable[Prompt], *, key: str, n_missing: int) -> KeptPrompts:
@@ -83,19 +92,44 @@ def write_prompts(folder: PromptsDir, prompts: Iterable[Prompt], *, key: str, n_
 
     for first in left:
         write_rows(folder.part(n // PART), PROMPTS, hashed((first, *islice(left, PART - 1))))
-    kept = KeptPrompts(key=key, n_prompts=n, n_missing=n_missing, content_hash=found.value)
-    write_text(folder.record, json.dumps(asdict(kept), indent=2, sort_keys=True) + "\n")
+    kept = KeptPrompts(
+        key=key,
+        n_prompts=n,
+        n_missing=n_missing,
+        content_hash=found.value,
+        parts=tuple(file_sha256(folder.part(index)) for index in range(-(-n // PART))),
+    )
+    record = asdict(kept) | {"checksum": kept.checksum}
+    write_text(folder.record, json.dumps(record, indent=2, sort_keys=True) + "\n")
     return kept
 
 
 def kept_prompts(folder: PromptsDir) -> KeptPrompts | None:
-    """The record of a folder whose parts are all there; None where there is none, or what is there is not whole."""
-    try:
-        kept = KeptPrompts(**json.loads(folder.record.read_bytes()))
-        parts = range(-(-kept.n_prompts // PART))
-    except (FileNotFoundError, ValueError, TypeError):
+    """The record of a folder whose files are as they were written; None where there is none.
+
+    Raises ValueError where the record or a file is not what was written. Every file is read.
+    """
+    kept = _record(folder)
+    if kept is None:
         return None
-    return kept if all(folder.part(index).is_file() for index in parts) else None
+    for index, sha256 in enumerate(kept.parts):
+        if not folder.part(index).is_file() or file_sha256(folder.part(index)) != sha256:
+            raise ValueError(f"{folder.part(index)} is not what was written")
+    return kept
+
+
+def _record(folder: PromptsDir) -> KeptPrompts | None:
+    try:
+        row = loose_json(folder.record.read_bytes())
+        checksum = row.pop("checksum")
+        kept = KeptPrompts(**row | {"parts": tuple(row["parts"])})
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ValueError(f"{folder.record} is not what was written") from None
+    if kept.checksum != checksum:
+        raise ValueError(f"{folder.record} is not what was written")
+    return kept
 
 
 def open_prompts(folder: PromptsDir, kept: KeptPrompts) -> PromptShards:
@@ -105,7 +139,7 @@ def open_prompts(folder: PromptsDir, kept: KeptPrompts) -> PromptShards:
 
 def known_hash(prompts: PromptShards) -> str | None:
     """The content hash of all prompts of a folder; None of some of them."""
-    kept = kept_prompts(prompts.folder)
+    kept = _record(prompts.folder)
     return kept.content_hash if kept is not None and len(prompts) == kept.n_prompts else None
 
 

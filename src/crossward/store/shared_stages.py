@@ -68,7 +68,10 @@ class SharedStage:
         Files are checked against their sha256: a damaged stage is removed from the pool.
         """
         pooled = StageDir(self.place)
-        found = manifest.read(pooled) if pooled.manifest.exists() else None
+        try:
+            found = manifest.read(pooled)
+        except ValueError:
+            found = None
         if found is None or not _is_whole(self.place, found):
             shutil.rmtree(self.place, ignore_errors=True)
             return None
