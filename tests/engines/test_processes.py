@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from crossward.engines.processes import ALONE, Processes, processes_here
+from crossward.engines.processes import ALONE, Processes, part_of, processes_here
 
 
 def test_from_the_environment():
@@ -28,6 +28,12 @@ def test_from_the_environment():
 def test_what_is_refused(environment: dict[str, str], told: str):
     with pytest.raises(ValueError, match=told):
         processes_here(environment)
+
+
+def test_states_are_written_in_parts_by_all_but_one_process_with_the_whole_model():
+    assert not ALONE.in_parts
+    assert Processes(count=2).in_parts
+    assert Processes(sharding="fsdp2").in_parts
 
 
 def test_accumulation_by_hand():
@@ -63,3 +69,35 @@ def test_log_probabilities_stay_float32_under_fsdp2():
     Processes(count=2, sharding="fsdp2").keep_float32(accelerator)  # pyright: ignore[reportArgumentType]
     policy = plugin.mixed_precision_policy
     assert (policy.param_dtype, policy.reduce_dtype, policy.output_dtype) == (torch.bfloat16, torch.float32, None)
+
+
+def test_gradients_are_added_up_in_float32_under_deepspeed():
+    plugin = SimpleNamespace(deepspeed_config={"bf16": {"enabled": True}})
+    accelerator = SimpleNamespace(mixed_precision="no", state=SimpleNamespace(deepspeed_plugin=plugin))
+    zero = Processes(count=2, sharding="deepspeed")
+    zero.keep_float32(accelerator)  # pyright: ignore[reportArgumentType]
+    assert plugin.deepspeed_config == {"bf16": {"enabled": True}}
+    accelerator.mixed_precision = "bf16"
+    zero.keep_float32(accelerator)  # pyright: ignore[reportArgumentType]
+    assert plugin.deepspeed_config["communication_data_type"] == "fp32"
+    assert plugin.deepspeed_config["data_types"] == {"grad_accum_dtype": "fp32"}
+
+
+def test_weights_before_deepspeed_rounds_them():
+    model = torch.nn.Linear(2, 3)
+    model.bias.requires_grad_(False)
+    zero, bfloat16 = Processes(count=2, sharding="deepspeed"), SimpleNamespace(mixed_precision="bf16")
+    kept = zero.before_rounding(bfloat16, model)  # pyright: ignore[reportArgumentType]
+    before = model.weight.detach().clone()
+    model.weight.data = model.weight.data.to(torch.bfloat16)
+    assert list(kept) == ["weight"], "what is not trained is not needed"
+    assert torch.equal(kept["weight"], before)
+    assert Processes(count=2).before_rounding(bfloat16, model) == {}  # pyright: ignore[reportArgumentType]
+
+
+def test_the_part_of_a_weight_by_hand():
+    """5 values over 2 processes: 3 in each, of which the last is filled up."""
+    whole = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0]])
+    assert part_of(whole, 0, 3).tolist() == [1.0, 2.0, 3.0]
+    assert part_of(whole, 1, 3).tolist() == [4.0, 5.0, 0.0]
+    assert part_of(whole, 2, 3).tolist() == [0.0, 0.0, 0.0]

@@ -53,6 +53,15 @@ def test_a_state_of_several_processes_is_whole_when_it_is_marked(tmp_path: Path)
     assert [path.name for path in folder.path.glob("checkpoint-*")] == ["checkpoint-10"]
 
 
+@pytest.mark.parametrize(("sharding", "part"), [("fsdp2", "pytorch_model_fsdp_0"), ("deepspeed", "global_step2")])
+def test_a_sharded_state_of_one_process_is_whole_when_it_is_marked(tmp_path: Path, sharding, part: str):
+    folder = TrainingFolder(tmp_path / "out")
+    (state(folder, 2, processes=1) / part).mkdir()
+    assert folder.states() == []
+    folder.mark_whole(2, sharding, 1)
+    assert folder.last_state(sharding, 1) == str(folder.path / "checkpoint-2")
+
+
 def test_what_is_not_whole_goes_before_a_launch(tmp_path: Path):
     folder = TrainingFolder(tmp_path / "out")
     state(folder, 2, processes=2)

@@ -62,11 +62,10 @@ def target_logprobs(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
         portions = zip(hidden.split(rows), targets.split(rows), strict=True)
         return torch.cat([_by_vocabulary(head, head.module, *portion, width=width) for portion in portions])
     rows = max(1, LOGITS_BYTES // (4 * _vocabulary(head.module)))
-    if len(targets) <= rows:
-        return _whole(head, hidden, targets)
-    whole = _again_on_the_way_back if torch.is_grad_enabled() else _whole
+    if torch.is_grad_enabled() and len(targets) > rows:
+        return _again_on_the_way_back(head, hidden, targets, rows)
     portions = zip(hidden.split(rows), targets.split(rows), strict=True)
-    return torch.cat([whole(head, *portion) for portion in portions])
+    return torch.cat([_whole(head, head.module, *portion) for portion in portions])
 
 
 def _by_vocabulary(head: Head, linear: nn.Linear, hidden: Tensor, targets: Tensor, *, width: int) -> Tensor:
@@ -121,15 +120,32 @@ def _fold_on_cuda(device: torch.device) -> Callable[..., tuple[Tensor, Tensor]]:
     return compiled
 
 
-def _whole(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
-    logits = head.shape(head.module(hidden))
+def _whole(head: Head, project: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tensor) -> Tensor:
+    logits = head.shape(project(hidden))
     return logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
 
 
-def _again_on_the_way_back(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
-    values = checkpoint(_whole, head, hidden, targets, use_reentrant=False)
-    assert isinstance(values, Tensor)
-    return values
+def _again_on_the_way_back(head: Head, hidden: Tensor, targets: Tensor, rows: int) -> Tensor:
+    """Portions of `rows`, all of them in one call of the head's module.
+
+    What shards a model over processes gathers a module's weights before its call, and puts them away on the way back
+    when that call's gradient is there: were each portion a call of its own, after the first of them.
+    """
+    module = head.module
+    own, project = vars(module).get("forward"), module.forward
+
+    def portions(hidden: Tensor) -> Tensor:
+        parts = zip(hidden.split(rows), targets.split(rows), strict=True)
+        return torch.cat([checkpoint(_whole, head, project, *part, use_reentrant=False) for part in parts])
+
+    module.forward = portions
+    try:
+        return module(hidden)
+    finally:
+        if own is None:
+            del module.forward  # the class has it
+        else:
+            module.forward = own
 
 
 def _shaped(raw: Tensor, scale: float, softcap: float | None) -> Tensor:

@@ -16,6 +16,7 @@ from peft import PeftModel
 from torch import Tensor, distributed
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.nn import functional
 from transformers import PreTrainedModel, TrainingArguments
 
 from crossward.engines.models import resolve_device
@@ -41,6 +42,13 @@ class Processes:
     @property
     def sharded(self) -> bool:
         return self.sharding != "none"
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether states to continue from are written in parts, and so marked when they are whole: all but one process
+        that holds the whole model.
+        """
+        return self.count > 1 or self.sharded
 
     def accumulation(self, batch: int, micro: int) -> int:
         """Micro-batches of a process in a step. Raises ValueError where a step cannot be shared out evenly."""
@@ -76,14 +84,51 @@ class Processes:
             PartialState().distributed_type = DistributedType.MULTI_GPU
 
     def keep_float32(self, accelerator: Accelerator) -> None:
-        """Before the model is sharded. With bfloat16 accelerate would let FSDP2 round all that a model gives, our
-        log-probabilities too, and add up gradients in bfloat16: only what is computed with is bfloat16.
+        """Before the model is sharded: where the recipe says bfloat16, only what is computed with is bfloat16.
+
+        accelerate would let FSDP2 round all that a model gives, our log-probabilities too, and add up gradients in
+        bfloat16; DeepSpeed would add them up so over the micro-batches as well as over the processes.
         """
-        if self.sharding == "fsdp2" and accelerator.mixed_precision == "bf16":
-            policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-            plugin = accelerator.state.fsdp_plugin
-            assert plugin is not None, "accelerate shards by it"
-            plugin.mixed_precision_policy = policy
+        if accelerator.mixed_precision != "bf16":
+            return
+        match self.sharding:
+            case "none":
+                pass
+            case "fsdp2":
+                plugin = accelerator.state.fsdp_plugin
+                assert plugin is not None, "accelerate shards by it"
+                policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+                plugin.mixed_precision_policy = policy
+            case "deepspeed":
+                plugin = accelerator.state.deepspeed_plugin
+                assert plugin is not None, "accelerate shards by it"
+                plugin.deepspeed_config |= {
+                    "communication_data_type": "fp32",
+                    "data_types": {"grad_accum_dtype": "fp32"},
+                }
+
+    def before_rounding(self, accelerator: Accelerator, model: PreTrainedModel | PeftModel) -> Weights:
+        """The trained weights that `put_back` needs: DeepSpeed rounds the model and makes its float32 ones of that, so
+        that a second iteration would begin without the small updates of the first.
+        """
+        if self.sharding != "deepspeed" or accelerator.mixed_precision != "bf16":
+            return {}
+        return {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
+
+    def put_back(self, accelerator: Accelerator, model: PreTrainedModel | PeftModel, weights: Weights) -> None:
+        """Float32 weights as they were read, each process its part; what is computed with stays their rounding."""
+        from deepspeed import utils  # pyright: ignore[reportMissingImports]
+
+        plugin = accelerator.state.deepspeed_plugin
+        assert plugin is not None, "accelerate shards by it"
+        for name, parameter in model.named_parameters():
+            if (whole := weights.get(name)) is None:
+                continue
+            if plugin.zero_stage < 3:
+                utils.safe_set_full_fp32_param(parameter, whole)
+            else:
+                size = utils.safe_get_local_fp32_param(parameter).numel()
+                utils.safe_set_local_fp32_param(parameter, part_of(whole, self.number, size))
 
     def agree(self, wish: bool, device: torch.device) -> bool:
         """The first process's wish, for all."""
@@ -144,6 +189,12 @@ def processes_here(environment: Mapping[str, str] = os.environ) -> Processes:
         local=int(environment.get("LOCAL_RANK", "0")),
         sharding="fsdp2" if flags["FSDP"] else "deepspeed" if flags["DEEPSPEED"] else "none",
     )
+
+
+def part_of(whole: Tensor, number: int, size: int) -> Tensor:
+    """The values that process `number` holds of a weight, `size` of them in each process: the last are filled up."""
+    part = whole.flatten()[size * number : size * (number + 1)]
+    return functional.pad(part, (0, size - part.numel()))
 
 
 _OTHERS = ("FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG")

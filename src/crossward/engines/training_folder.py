@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 Sharding = Literal["none", "fsdp2", "deepspeed"]
-WHOLE = "whole.json"  # in a state of several processes: written last, by the first of them
+WHOLE = "whole.json"  # in a state that is written in parts: last, by the first process
 _NOTHING_KEPT = {"lock", "processes"}
 SAVE_SECONDS = 600.0  # how much training a killed run loses at most
 ORPHANS_SECONDS = 120.0  # how long processes of a driver that died are waited for: they end by themselves
@@ -110,12 +110,11 @@ class TrainingFolder:
     def states(self) -> list[Path]:
         """The states that are whole, the newest last.
 
-        One process writes trainer_state.json last. Several write their parts at once, and the first marks the state
-        when all have.
+        One process with the whole model writes trainer_state.json last. Others write parts, and the first marks the
+        state when all have.
         """
         found = [path for path in self.path.glob("checkpoint-*") if _json_of(path / "trainer_state.json") is not None]
-        several = [path for path in found if _of_several(path)]
-        whole = [path for path in found if path not in several or _json_of(path / WHOLE) is not None]
+        whole = [path for path in found if not _in_parts(path) or _json_of(path / WHOLE) is not None]
         return sorted(whole, key=lambda path: int(path.name.rpartition("-")[2]))
 
     def last_state(self, sharding: Sharding, processes: int) -> str | None:
@@ -167,9 +166,10 @@ def _locked(handle: IO[str]) -> bool:
     return True
 
 
-def _of_several(state: Path) -> bool:
-    """One random state each; the first process of one alone calls its own otherwise."""
-    return (state / "rng_state_0.pth").exists() or (state / WHOLE).exists()
+def _in_parts(state: Path) -> bool:
+    """One random state each (a single process calls its own otherwise), or weights as FSDP2 and DeepSpeed keep them."""
+    names = ("rng_state_0.pth", "pytorch_model_fsdp*", "global_step*", WHOLE)
+    return any(next(state.glob(name), None) is not None for name in names)
 
 
 def _json_of(file: Path) -> dict[str, Any] | None:

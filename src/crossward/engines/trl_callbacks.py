@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from crossward.engines.processes import ALONE, Processes
@@ -105,3 +106,19 @@ class MarkWhole(TrainerCallback):
         self._processes.wait()
         if self._processes.first:
             self._folder.mark_whole(state.global_step, self._processes.sharding, self._processes.count)
+
+
+class PutBack(TrainerCallback):
+    """Give DeepSpeed the float32 weights that it has rounded; a training that goes on has its own in its state."""
+
+    def __init__(self, processes: Processes, accelerator: Accelerator, weights: dict[str, torch.Tensor]) -> None:
+        self._processes = processes
+        self._accelerator = accelerator
+        self._weights = weights
+
+    def on_train_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
+        if state.global_step == 0:
+            self._processes.put_back(self._accelerator, model, self._weights)
+        self._weights = {}

@@ -33,7 +33,7 @@ from crossward.engines.processes import ALONE, Processes
 from crossward.engines.protocols import Advance, Lora, ModelSpec, Training, TrainingPair, no_progress
 from crossward.engines.tokens import ChatTokens
 from crossward.engines.training_folder import SAVE_SECONDS, TrainingFolder
-from crossward.engines.trl_callbacks import Journal, MarkWhole, SaveByTheClock, Steps
+from crossward.engines.trl_callbacks import Journal, MarkWhole, PutBack, SaveByTheClock, Steps
 from crossward.engines.trl_pairs import PairTrainer, accept_packs, pair_collator
 
 OnPairs = TypeVar("OnPairs", bound=PairTrainer)
@@ -114,6 +114,8 @@ class TrlTrainer:
             callbacks=self._callbacks(metrics),
         )
         self._processes.keep_float32(trainer.accelerator)
+        if weights := self._processes.before_rounding(trainer.accelerator, model):
+            trainer.add_callback(PutBack(self._processes, trainer.accelerator, weights))
         if packs:
             accept_packs(base)
         trainer.remove_callback(PrinterCallback)  # the journal keeps every step; nothing is talked into the terminal
@@ -146,7 +148,7 @@ class TrlTrainer:
         processes = self._processes
         with _full_disk_as_oserror(output.parent):
             trainer.add_callback(Steps(advance))
-            if processes.count > 1:
+            if processes.in_parts:
                 trainer.add_callback(MarkWhole(work, processes))
             trainer.train(resume_from_checkpoint=work.last_state(processes.sharding, processes.count))
             self._save(trainer, training, output)
@@ -245,7 +247,7 @@ def dpo_arguments(
         dataloader_pin_memory=not on_cpu,
         logging_steps=1,
         save_strategy="no",
-        save_total_limit=1 if processes.count == 1 else None,  # MarkWhole drops the others when the new one is whole
+        save_total_limit=None if processes.in_parts else 1,  # MarkWhole drops the others when the new one is whole
         report_to="none",
         disable_tqdm=True,
         use_cache=True,  # goes into the saved configuration; no forward of ours uses a cache
