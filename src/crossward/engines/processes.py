@@ -7,7 +7,7 @@ library's Trainer and accelerate do the exchange of gradients.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -19,9 +19,10 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedModel, TrainingArguments
 
 from crossward.engines.models import resolve_device
-from crossward.engines.training_folder import Sharding
+from crossward.engines.state_files import Sharding
 
 Weights = dict[str, Tensor]
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,22 @@ class Processes:
         """Until all are here."""
         if self.count > 1:
             distributed.barrier()
+
+    def of_first(self, value: Value) -> Value:
+        """The first process's value, for all."""
+        if self.count == 1:
+            return value
+        said = [value]
+        distributed.broadcast_object_list(said, src=0)
+        return said[0]
+
+    def of_all(self, value: Value) -> list[Value]:
+        """Every process's value, in their order."""
+        if self.count == 1:
+            return [value]
+        said: list[Any] = [None] * self.count
+        distributed.all_gather_object(said, value)
+        return said
 
     def gathered(self, model: PreTrainedModel | PeftModel, wrapped: Any) -> Weights | None:
         """The trained weights on the CPU, in the first process, where no process holds them all; else None.
