@@ -3,6 +3,7 @@
 The table is TARGETS at the end; what servers and checkpoints send is in fuzz_answers.py.
 """
 
+import hashlib
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ from crossward.core.records import (
     Skipped,
 )
 from crossward.core.translation import parse_template as parse_translation_template
+from crossward.engines.state_files import WHOLE, Whole, names_in, read_whole, sums_of, write_whole
 from crossward.store import (
     align_manifest,
     annotation_file,
@@ -386,6 +388,31 @@ def _published(path: Path) -> object:
     return difficulty_file.read_published(path, path)
 
 
+def _sealed_state(path: Path) -> object:
+    """What was changed with a checksum that fits: what else is asked of whole.json."""
+    try:
+        content = json.loads(path.read_bytes())
+        content.pop("checksum", None)
+        plain = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        return read_whole(path)
+    path.write_text(json.dumps(content | {"checksum": hashlib.sha256(plain).hexdigest()}))
+    return read_whole(path)
+
+
+def _state() -> list[bytes]:
+    """A small state, marked as whole."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        state = Path(folder)
+        for name in ("model.safetensors", "optimizer_0/__0_0.distcp"):
+            (state / name).parent.mkdir(exist_ok=True)
+            (state / name).write_bytes(name.encode())
+        write_whole(state, Whole(sharding="fsdp2", processes=2, files=sums_of(state, names_in(state))))
+        return [(state / WHOLE).read_bytes()]
+
+
 def _all_of(stream: Callable[[Path], Any]) -> Callable[[Path], object]:
     return lambda path: list(stream(path))
 
@@ -562,6 +589,8 @@ TARGETS: tuple[Target, ...] = (
     of_file(
         "training-metrics", "report, show", lines_of([{"step": 1, "loss": 0.5}, {"step": 2}]), _metrics, kind="jsonl"
     ),
+    of_file("training-state", "run, align, train, again", _state, read_whole, kind="json"),
+    of_file("training-state-sealed", "run, align, train, again", _state, _sealed_state, kind="json"),
     of_file("token-terms", "report, show", lines_of([TERMS]), token_file.read_token_terms, kind="jsonl"),
     of_file("tracking", "run with a tracker", json_of(TOLD), _told, kind="json"),
     of_file(

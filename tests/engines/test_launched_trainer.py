@@ -5,6 +5,7 @@ Gradients and metrics are sums of the same float32 numbers in another order. Tol
 """
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from tests.support.damage import DAMAGES
 from tests.support.families import make_family
 from tests.support.processes import FSDP2, nothing, train_together
 from tests.support.training import TRAINING, largest_difference, make_pairs, read_journal, read_tensors
@@ -23,6 +25,7 @@ from crossward.engines import heads, trl_callbacks
 from crossward.engines.launched_trainer import LaunchedTrainer, Order, found_program, read_order, write_order
 from crossward.engines.pair_table import write_pairs
 from crossward.engines.protocols import Lora, ModelSpec, Training, TrainingPair
+from crossward.engines.state_files import fault_of
 from crossward.engines.tokens import load_tokens
 from crossward.engines.training_folder import TrainingFolder
 from crossward.engines.trl_pairs import PairTrainer
@@ -70,7 +73,7 @@ def together(
     work = TrainingFolder(folder / "output")
     with work.held():
         work.wait_for_orphans()
-        work.clear_for_launch()
+        work.clear_for_start(pytest.fail)
         write_pairs(work.pairs, pairs, load_tokens(spec), max_length=training.max_length)
         metrics = folder / "metrics.jsonl"
         write_order(work, Order(spec=spec, training=training, output=work.output, metrics=metrics, save_seconds=0.0))
@@ -131,6 +134,13 @@ def test_one_process_is_killed_and_all_go_on(
     assert [path.name for path in work.states()] == ["checkpoint-3"]
     parts = list((work.path / "checkpoint-3").glob("pytorch_model_fsdp_0/*.distcp"))
     assert len(parts) == (2 if kind == "fsdp2" else 0), "each process keeps its part of the weights"
+    assert fault_of(work.state(3)) is None
+    shutil.copytree(work.state(3), tmp_path / "state")
+    for part in (tmp_path / "state").rglob("*_0.distcp"):
+        DAMAGES["a bit flipped in the middle"](part)
+        assert str(part) in (fault_of(tmp_path / "state") or ""), "each process names what it wrote"
+        shutil.copy(work.state(3) / part.relative_to(tmp_path / "state"), part)
+    shutil.rmtree(tmp_path / "state")
 
     def tell(number: int) -> None:
         portions(number)

@@ -30,12 +30,6 @@ def test_what_is_refused(environment: dict[str, str], told: str):
         processes_here(environment)
 
 
-def test_states_are_written_in_parts_by_all_but_one_process_with_the_whole_model():
-    assert not ALONE.in_parts
-    assert Processes(count=2).in_parts
-    assert Processes(sharding="fsdp2").in_parts
-
-
 def test_accumulation_by_hand():
     """32 pairs a step, 2 at once in each of 4 processes: 4 micro-batches each."""
     assert Processes(count=4).accumulation(32, 2) == 4

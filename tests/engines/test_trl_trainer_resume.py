@@ -1,5 +1,6 @@
 """A training that was cut ends as if it had not been: the same weights, every step in the journal once."""
 
+import json
 import os
 import shutil
 import signal
@@ -8,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.support.damage import DAMAGES
 from tests.support.families import make_family
 from tests.support.training import TRAINING, largest_difference, make_pairs, read_journal, read_tensors
 
 from crossward.engines import trl_callbacks
 from crossward.engines.protocols import Advance, Lora, ModelSpec, Training, TrainingPair, no_progress
+from crossward.engines.state_files import WHOLE, fault_of
 from crossward.engines.tokens import load_tokens
 from crossward.engines.trl_trainer import TrlTrainer
 
@@ -55,11 +58,30 @@ def undisturbed(setting: Setting, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
+@pytest.fixture(scope="module")
+def kept(setting: Setting, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training that was cut in its fifth step; its states are those of the fourth and, set aside, of the second."""
+    folder = tmp_path_factory.mktemp("kept")
+    for step in (3, 5):
+        with pytest.MonkeyPatch.context() as patch:
+            end_after_logging(patch, step, cut)
+            with pytest.raises(Cut):
+                start(setting, folder)
+        if step == 3:
+            shutil.copytree(folder / "output.work" / "checkpoint-2", folder / "checkpoint-2")
+    return folder
+
+
 def start(
-    setting: Setting, folder: Path, *, save_seconds: float = 0.0, advance: Advance = no_progress
+    setting: Setting,
+    folder: Path,
+    *,
+    save_seconds: float = 0.0,
+    advance: Advance = no_progress,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, float]:
     spec, pairs, training = setting
-    trainer = TrlTrainer(spec, load_tokens(spec), save_seconds=save_seconds)
+    trainer = TrlTrainer(spec, load_tokens(spec), save_seconds=save_seconds, say=say)
     return trainer.train(pairs, training, output=folder / "output", metrics=folder / "metrics.jsonl", advance=advance)
 
 
@@ -133,8 +155,67 @@ def test_cut_while_saving_the_state(setting: Setting, undisturbed: Path, tmp_pat
     shutil.copytree(work / "checkpoint-2", work / "checkpoint-4")
     state = work / "checkpoint-4" / "trainer_state.json"
     state.write_bytes(state.read_bytes()[:-40])
-    start(setting, tmp_path)
+    told: list[str] = []
+    start(setting, tmp_path, say=told.append)
+    assert [line.split(":")[0].removeprefix("a state of the training at step ") for line in told] == [
+        "4 is damaged",
+        "3 is not finished",
+    ]
+    assert all(line.endswith("; going on from step 2") for line in told)
     assert_as_undisturbed(tmp_path, undisturbed)
+
+
+def one_key_changed(path: Path) -> None:
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps({("sharded" if key == "sharding" else key): value for key, value in said.items()}))
+
+
+WHOLE_TRAINING = (
+    ("model.safetensors", "a bit flipped in the middle"),
+    ("optimizer.pt", "a bit flipped in the middle"),
+    ("optimizer.pt", "emptied"),
+    ("rng_state.pth", "emptied"),
+    ("scheduler.pt", "cut in half"),
+    (WHOLE, "one key changed"),
+)
+ADAPTER = (("adapter_model.safetensors", "a bit flipped in the middle"), ("adapter_config.json", "cut in half"))
+
+
+def test_a_damaged_state_is_told_and_not_gone_on_from(setting: Setting, undisturbed: Path, kept: Path, tmp_path: Path):
+    """The training begins anew; that of the adapter has an earlier state."""
+    adapter = setting[2].lora is not None
+    for number, (file, damage) in enumerate(ADAPTER if adapter else WHOLE_TRAINING):
+        folder = tmp_path / str(number)
+        shutil.copytree(kept, folder, ignore=shutil.ignore_patterns("checkpoint-2"))
+        if adapter:
+            shutil.copytree(kept / "checkpoint-2", folder / "output.work" / "checkpoint-2")
+        damaged = folder / "output.work" / "checkpoint-4" / file
+        (DAMAGES | {"one key changed": one_key_changed})[damage](damaged)
+        told: list[str] = []
+        steps: list[int] = []
+        start(setting, folder, say=told.append, advance=steps.append, save_seconds=1e9)
+        (line,) = told
+        assert line.startswith("a state of the training at step 4 is damaged: ")
+        assert str(damaged) in line
+        assert line.endswith(f"; going on from {'step 2' if adapter else 'the beginning'}")
+        assert steps[0] == (2 if adapter else 0)
+        assert_as_undisturbed(folder, undisturbed)
+
+
+def test_no_file_of_a_state_is_without_a_sum(kept: Path, tmp_path: Path):
+    state = kept / "output.work" / "checkpoint-4"
+    assert fault_of(state) is None
+    names = sorted(path.name for path in state.iterdir() if path.is_file())
+    assert {"optimizer.pt", "rng_state.pth", "scheduler.pt", "trainer_state.json", WHOLE} <= set(names)
+    shutil.copytree(state, tmp_path / "state")
+    for name in names:
+        for damage in ("a bit flipped in the middle", "cut in half", "emptied", "removed"):
+            DAMAGES[damage](tmp_path / "state" / name)
+            fault = fault_of(tmp_path / "state")
+            assert fault is not None
+            assert str(tmp_path / "state" / name) in fault
+            shutil.copy(state / name, tmp_path / "state")
+    assert fault_of(tmp_path / "state") is None
 
 
 def test_cut_while_saving_the_output(setting: Setting, undisturbed: Path, tmp_path: Path, monkeypatch):

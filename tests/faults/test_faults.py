@@ -61,12 +61,20 @@ def test_kills_right_behind_boundaries_all_over_the_run_change_nothing(made: Ben
     assert unlike(made) == []
 
 
-def test_a_training_is_killed_at_every_place_and_goes_on_from_its_last_state(made: Bench):
+def test_a_training_is_killed_at_every_place_and_goes_on_from_its_last_whole_state(made: Bench):
     without(made, *AFTER_PAIRS)
-    places = ("metrics.jsonl", "checkpoint.work/checkpoint-", "trainer_state.json", ".checkpoint.tmp", "stage.json")
+    places = ("metrics.jsonl", "checkpoint.work/checkpoint-", "whole.json", ".checkpoint.tmp")
+    told = ""
     for place in places:
         ended = made.go(partial(sabotage.kill_in_training, made.run, place))
         assert ended.code == -signal.SIGKILL, (place, ended.said)
+        told = ended.said
+    assert re.search(r"a state of the training at step \d is not finished: .*whole\.json", told)
+    (moments,) = made.run.glob("iteration-2/train/checkpoint.work/checkpoint-*/optimizer.pt")
+    DAMAGES["a bit flipped in the middle"](moments)
+    ended = made.go(partial(sabotage.kill_in_training, made.run, "stage.json"))
+    assert ended.code == -signal.SIGKILL, ended.said
+    assert f"is damaged: {moments} holds other bytes than were written" in ended.said
     assert made.go().code == 0
     assert unlike(made) == []
 

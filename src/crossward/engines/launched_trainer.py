@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,15 +43,25 @@ class Order:
 
 
 class LaunchedTrainer:
-    """protocols.Trainer in processes that `launch`, followed by `-m crossward.engines.train_worker`, starts."""
+    """protocols.Trainer in processes that `launch`, followed by `-m crossward.engines.train_worker`, starts.
+
+    `say` hears of states that are not gone on from.
+    """
 
     def __init__(
-        self, spec: ModelSpec, tokens: ChatTokens, launch: Sequence[str], *, save_seconds: float = SAVE_SECONDS
+        self,
+        spec: ModelSpec,
+        tokens: ChatTokens,
+        launch: Sequence[str],
+        *,
+        save_seconds: float = SAVE_SECONDS,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._spec = spec
         self._tokens = tokens
         self._launch = tuple(launch)
         self._save_seconds = save_seconds
+        self._say = say
 
     def train(
         self,
@@ -75,7 +85,7 @@ class LaunchedTrainer:
         )
         with work.held():
             work.wait_for_orphans()
-            work.clear_for_launch()
+            work.clear_for_start(self._say)
             counts = write_pairs(work.pairs, pairs, self._tokens, max_length=training.max_length)
             write_order(work, order)
             words = [program, *self._launch[1:], "-m", WORKER, str(work.order)]

@@ -7,7 +7,7 @@ library's Trainer and accelerate do the exchange of gradients.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -20,9 +20,10 @@ from torch.nn import functional
 from transformers import PreTrainedModel, TrainingArguments
 
 from crossward.engines.models import resolve_device
-from crossward.engines.training_folder import Sharding
+from crossward.engines.state_files import Sharding
 
 Weights = dict[str, Tensor]
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +43,6 @@ class Processes:
     @property
     def sharded(self) -> bool:
         return self.sharding != "none"
-
-    @property
-    def in_parts(self) -> bool:
-        """Whether states to continue from are written in parts, and so marked when they are whole: all but one process
-        that holds the whole model.
-        """
-        return self.count > 1 or self.sharded
 
     def accumulation(self, batch: int, micro: int) -> int:
         """Micro-batches of a process in a step. Raises ValueError where a step cannot be shared out evenly."""
@@ -142,6 +136,22 @@ class Processes:
         """Until all are here."""
         if self.count > 1:
             distributed.barrier()
+
+    def of_first(self, value: Value) -> Value:
+        """The first process's value, for all."""
+        if self.count == 1:
+            return value
+        said = [value]
+        distributed.broadcast_object_list(said, src=0)
+        return said[0]
+
+    def of_all(self, value: Value) -> list[Value]:
+        """Every process's value, in their order."""
+        if self.count == 1:
+            return [value]
+        said: list[Any] = [None] * self.count
+        distributed.all_gather_object(said, value)
+        return said
 
     def gathered(self, model: PreTrainedModel | PeftModel, wrapped: Any) -> Weights | None:
         """The trained weights on the CPU, in the first process, where no process holds them all; else None.

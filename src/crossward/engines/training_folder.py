@@ -5,18 +5,17 @@ A training that was cut leaves its states here and goes on from the last one tha
 """
 
 import fcntl
-import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO
 
-Sharding = Literal["none", "fsdp2", "deepspeed"]
-WHOLE = "whole.json"  # in a state that is written in parts: last, by the first process
+from crossward.engines.state_files import WHOLE, Sharding, Whole, drop, fault_of, read_whole, write_whole
+
 _NOTHING_KEPT = {"lock", "processes"}
 SAVE_SECONDS = 600.0  # how much training a killed run loses at most
 ORPHANS_SECONDS = 120.0  # how long processes of a driver that died are waited for: they end by themselves
@@ -107,50 +106,56 @@ class TrainingFolder:
                     )
                 time.sleep(0.1)
 
-    def states(self) -> list[Path]:
-        """The states that are whole, the newest last.
+    def state(self, step: int) -> Path:
+        """Where the library's Trainer keeps the state of a step."""
+        return self.path / f"checkpoint-{step}"
 
-        One process with the whole model writes trainer_state.json last. Others write parts, and the first marks the
-        state when all have.
-        """
-        found = [path for path in self.path.glob("checkpoint-*") if _json_of(path / "trainer_state.json") is not None]
-        whole = [path for path in found if not _in_parts(path) or _json_of(path / WHOLE) is not None]
-        return sorted(whole, key=lambda path: int(path.name.rpartition("-")[2]))
+    def states(self) -> list[Path]:
+        """The states that are marked as whole, the newest last. Their files are not read: see `clear_for_start`."""
+        return [state for _, state in self._found() if _mark_of(state) is not None]
 
     def last_state(self, sharding: Sharding, processes: int) -> str | None:
-        """The newest whole state, None where there is none. Raises ValueError where other processes' was kept."""
-        if not (states := self.states()):
+        """The newest marked state, None where there is none. Raises ValueError where other processes' was kept."""
+        if not (states := self.states()) or (kept := _mark_of(states[-1])) is None:
             return None
-        kept = _json_of(states[-1] / WHOLE) or {"sharding": "none", "processes": 1}
-        ours: dict[str, Any] = {"sharding": sharding, "processes": processes}
-        if kept["sharding"] != sharding or (sharding == "deepspeed" and kept != ours):
+        others = sharding == "deepspeed" and kept.processes != processes
+        if kept.sharding != sharding or others:
             raise ValueError(
-                f"{states[-1]} was kept by a training with {_told(kept)}, which {_told(ours)} cannot continue: launch "
-                f"it as before, or delete {self.path} to begin anew"
+                f"{states[-1]} was kept by a training with {_told(kept.sharding, kept.processes)}, which "
+                f"{_told(sharding, processes)} cannot continue: launch it as before, or delete {self.path} to begin "
+                "anew"
             )
         return str(states[-1])
 
-    def mark_whole(self, step: int, sharding: Sharding, processes: int) -> None:
-        """Say that the state of a step is whole, and drop all others."""
-        state = self.path / f"checkpoint-{step}"
-        mark = state / f".{WHOLE}"
-        with mark.open("w", encoding="utf-8") as handle:
-            json.dump({"sharding": sharding, "processes": processes}, handle)
-            handle.flush()
-            os.fsync(handle.fileno())
-        mark.replace(state / WHOLE)
+    def mark_whole(self, step: int, whole: Whole) -> None:
+        """Say that the state of a step is whole, which is forced to the disk already, and drop all others."""
+        state = self.state(step)
+        write_whole(state, whole)
         for other in self.path.glob("checkpoint-*"):
             if other != state:
                 shutil.rmtree(other, ignore_errors=True)
 
-    def clear_for_launch(self) -> None:
-        """Drop what an earlier start said of itself, and states that are not whole."""
-        whole = self.states()
+    def clear_for_start(self, say: Callable[[str], None]) -> None:
+        """Drop what an earlier start said of itself, and the newest states up to one whose files are as written.
+
+        By the driver, once, before anything trains: `last_state` then gives a state that was read and found whole.
+        `say` hears of each that was dropped. Raises ValueError where the disk does not give one.
+        """
         for path in (self.failure, self.steps, self.result, self.order):
             path.unlink(missing_ok=True)
-        for path in self.path.glob("checkpoint-*"):
-            if path not in whole:
-                shutil.rmtree(path, ignore_errors=True)
+        found = self._found()
+        faults: list[tuple[int, Path, str]] = []
+        while found and (fault := fault_of(found[-1][1])) is not None:
+            faults.append((*found.pop(), fault))
+        instead = f"step {found[-1][0]}" if found else "the beginning"
+        for step, state, fault in faults:
+            say(f"a state of the training at step {step} {fault}; going on from {instead}")
+            drop(state)
+
+    def _found(self) -> list[tuple[int, Path]]:
+        """Every state, whole or not, by its step."""
+        named = ((path.name.removeprefix("checkpoint-"), path) for path in self.path.glob("checkpoint-*"))
+        return sorted((int(step), path) for step, path in named if step.isascii() and step.isdecimal())
 
     def _require_absent(self) -> None:
         if self.output.exists():
@@ -166,20 +171,13 @@ def _locked(handle: IO[str]) -> bool:
     return True
 
 
-def _in_parts(state: Path) -> bool:
-    """One random state each (a single process calls its own otherwise), or weights as FSDP2 and DeepSpeed keep them."""
-    names = ("rng_state_0.pth", "pytorch_model_fsdp*", "global_step*", WHOLE)
-    return any(next(state.glob(name), None) is not None for name in names)
-
-
-def _json_of(file: Path) -> dict[str, Any] | None:
-    """The object in a file; None where it is not there or was not written to its end."""
+def _mark_of(state: Path) -> Whole | None:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_whole(state / WHOLE)
     except (OSError, ValueError):
         return None
 
 
-def _told(kept: dict[str, Any]) -> str:
+def _told(sharding: Sharding, processes: int) -> str:
     names = {"none": "whole weights", "fsdp2": "FSDP2", "deepspeed": "DeepSpeed"}
-    return f"{names[kept['sharding']]} in {kept['processes']} process{'' if kept['processes'] == 1 else 'es'}"
+    return f"{names[sharding]} in {processes} process{'' if processes == 1 else 'es'}"

@@ -6,7 +6,7 @@ that was cut and the checkpoint that appears whole are trl_trainer.py's. Knows n
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,15 @@ class AlignTrainer(TrlTrainer):
     """protocols.Trainer for DPO, SimPO and ORPO (`train`; the last two read no reference), KTO by `train_answers`."""
 
     def __init__(
-        self, spec: ModelSpec, tokens: ChatTokens, alignment: Alignment, *, save_seconds: float = SAVE_SECONDS
+        self,
+        spec: ModelSpec,
+        tokens: ChatTokens,
+        alignment: Alignment,
+        *,
+        save_seconds: float = SAVE_SECONDS,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        super().__init__(spec, tokens, save_seconds=save_seconds)
+        super().__init__(spec, tokens, save_seconds=save_seconds, say=say)
         self._alignment = alignment
 
     def train_answers(
@@ -43,6 +49,7 @@ class AlignTrainer(TrlTrainer):
         started = time.monotonic()
         work = TrainingFolder(output)
         with work.held():
+            work.clear_for_start(self._say)
             rows = answer_rows(list(answers), self._tokens)
             trainer = self._kto_trainer(rows, work.path, metrics)
             last = self._finish(trainer, self._alignment.training, output=output, work=work, advance=advance)

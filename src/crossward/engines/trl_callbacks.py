@@ -13,6 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from crossward.engines.processes import ALONE, Processes
 from crossward.engines.protocols import Advance
+from crossward.engines.state_files import FileSum, Whole, force_all, names_in, sums_of
 from crossward.engines.training_folder import TrainingFolder
 
 
@@ -96,16 +97,27 @@ class SaveByTheClock(TrainerCallback):
 
 
 class MarkWhole(TrainerCallback):
-    """Say that a state is whole when every process has written its part."""
+    """Say that a state is whole when every process has written its part and all of it is on the disk.
+
+    Each process hashes its share of the files. One on each machine forces them to the disk: what another machine's
+    processes wrote may still be in that machine's memory.
+    """
 
     def __init__(self, folder: TrainingFolder, processes: Processes) -> None:
         self._folder = folder
         self._processes = processes
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self._processes.wait()
-        if self._processes.first:
-            self._folder.mark_whole(state.global_step, self._processes.sharding, self._processes.count)
+        processes, saved = self._processes, self._folder.state(state.global_step)
+        processes.wait()
+        names: list[str] = processes.of_first(names_in(saved) if processes.first else [])
+        if processes.local == 0:
+            force_all(saved)
+        parts: list[dict[str, FileSum]] = processes.of_all(sums_of(saved, names[processes.number :: processes.count]))
+        if processes.first:
+            files = {name: part[name] for part in parts for name in sorted(part)}
+            whole = Whole(sharding=processes.sharding, processes=processes.count, files=files)
+            self._folder.mark_whole(state.global_step, whole)
 
 
 class PutBack(TrainerCallback):

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from crossward.engines.models import DTYPES, adapter_folder, base_spec, load_mod
 from crossward.engines.pair_table import open_pairs, write_pairs
 from crossward.engines.processes import ALONE, Processes
 from crossward.engines.protocols import Advance, Lora, ModelSpec, Training, TrainingPair, no_progress
+from crossward.engines.state_files import force, force_all
 from crossward.engines.tokens import ChatTokens
 from crossward.engines.training_folder import SAVE_SECONDS, TrainingFolder
 from crossward.engines.trl_callbacks import Journal, MarkWhole, PutBack, SaveByTheClock, Steps
@@ -42,7 +43,8 @@ OnPairs = TypeVar("OnPairs", bound=PairTrainer)
 class TrlTrainer:
     """protocols.Trainer over one checkpoint; a LoRA adapter's folder is continued.
 
-    `processes`: this process is one of several that train together (train_worker.py).
+    `processes`: this process is one of several that train together (train_worker.py). `say` hears of states that are
+    not gone on from.
     """
 
     def __init__(
@@ -52,11 +54,13 @@ class TrlTrainer:
         *,
         save_seconds: float = SAVE_SECONDS,
         processes: Processes = ALONE,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._spec = spec
         self._tokens = tokens
         self._save_seconds = save_seconds
         self._processes = processes
+        self._say = say
 
     def train(
         self,
@@ -76,6 +80,7 @@ class TrlTrainer:
         started = time.monotonic()
         work = TrainingFolder(output)
         with work.held():
+            work.clear_for_start(self._say)
             counts = write_pairs(work.pairs, pairs, self._tokens, max_length=training.max_length)
             last = self.train_table(work.pairs, training, output=output, metrics=metrics, advance=advance)
             work.remove()
@@ -148,8 +153,7 @@ class TrlTrainer:
         processes = self._processes
         with _full_disk_as_oserror(output.parent):
             trainer.add_callback(Steps(advance))
-            if processes.in_parts:
-                trainer.add_callback(MarkWhole(work, processes))
+            trainer.add_callback(MarkWhole(work, processes))
             trainer.train(resume_from_checkpoint=work.last_state(processes.sharding, processes.count))
             self._save(trainer, training, output)
         logged = trainer.state.log_history[-2].items()  # the very last entry sums the training up
@@ -174,7 +178,9 @@ class TrlTrainer:
             if state is not None and not isinstance(model, PeftModel):
                 _say_dtype(whole / "config.json", training.save_dtype)
             self._tokens.tokenizer.save_pretrained(str(whole))
+            force_all(whole)  # the states go next: nothing else holds what was learnt
             whole.replace(output)
+            force(output.parent)
         self._processes.wait()
 
 
@@ -247,7 +253,7 @@ def dpo_arguments(
         dataloader_pin_memory=not on_cpu,
         logging_steps=1,
         save_strategy="no",
-        save_total_limit=None if processes.in_parts else 1,  # MarkWhole drops the others when the new one is whole
+        save_total_limit=None,  # MarkWhole drops the others when the new one is whole
         report_to="none",
         disable_tqdm=True,
         use_cache=True,  # goes into the saved configuration; no forward of ours uses a cache

@@ -153,7 +153,7 @@ def _train(
     training, metrics = alignment.training, _metrics(output)
     reads_reference = alignment.method in ("dpo", "kto")
     reference = HfScorer(model, tokens) if reads_reference else None
-    trainer = AlignTrainer(model, tokens, alignment)
+    trainer = AlignTrainer(model, tokens, alignment, say=progress.say)
     if alignment.method == "kto":
         assert reference is not None
         answers = answers_with_reference(

@@ -234,9 +234,9 @@ class Engines:
 
         match self.config.train.launch:
             case None:
-                return TrlTrainer(model.spec, self.tokens(model))
+                return TrlTrainer(model.spec, self.tokens(model), say=self.progress.say)
             case launch:
-                return LaunchedTrainer(model.spec, self.tokens(model), launch)
+                return LaunchedTrainer(model.spec, self.tokens(model), launch, say=self.progress.say)
 
     def identified_by(self, languages: Sequence[str]) -> dict[str, Any]:
         """What `identifier` depends on, for the manifests of stages that use it."""

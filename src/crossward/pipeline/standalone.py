@@ -145,7 +145,8 @@ def train_file(
         pairs = with_reference(judged, scorer, progress)
     metrics = output.with_name(output.name + ".metrics.jsonl")
     with progress.task("optimiser steps", training.steps(len(pairs))) as advance:
-        result = TrlTrainer(policy, tokens).train(pairs, training, output=output, metrics=metrics, advance=advance)
+        trainer = TrlTrainer(policy, tokens, say=progress.say)
+        result = trainer.train(pairs, training, output=output, metrics=metrics, advance=advance)
     return counting_left_out(result, len(rows) - len(pairs))
 
 
