@@ -16,7 +16,7 @@ from typing import Any
 from crossward.engines import ray_cluster
 
 LOOK_S = 3.0  # between two looks at the head
-PATIENCE_S = 40.0  # Ray ends the driver without a word after 60 s
+PATIENCE_S = 30.0  # Ray ends the driver without a word after 60 s, and the clean-up takes some
 GRACE_S = 10.0
 Say = Callable[[str], None]
 
