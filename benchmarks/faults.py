@@ -1,6 +1,7 @@
 """The whole pipeline on a tiny model while things go wrong: after each fault, does the next run end in the same bytes?
 
-    python benchmarks/faults.py [--kills 200] [--seed 1] [--jobs 2] [--only kills,boundaries,refusals,damage,network]
+    python benchmarks/faults.py [--kills 200] [--seed 1] [--jobs 2] [--only kills,boundaries,refusals,damage,network,
+        interrupts,clock,workers]
 
 Two iterations of sample, translate, score, pair, train, evaluate and judge in two languages, with a server on the
 loopback as translator and judge; forked children, so that a run takes seconds. Compared are all files but the report
@@ -8,19 +9,23 @@ loopback as translator and judge; forked children, so that a run takes seconds. 
 (tests/support/faults.py). kills: SIGKILL at instants drawn uniformly over what a run takes of the processor;
 boundaries: SIGKILL in turn right before every boundary of the store, refusals: a full disk at every boundary
 (tests/support/sabotage.py), both in a stride of --stride; damage: every kind of file in every way of
-tests/support/damage.py; network: a judge that fails in every way. Exit code 1 where anything is not the same.
+tests/support/damage.py; network: a judge that fails in every way; interrupts: SIGINT twice in a row at random instants;
+clock: a time of day that jumps whenever it is asked for; workers: one iteration in a Ray cluster of this machine, one
+replica a step, one of which is killed at a random moment. Exit code 1 where anything is not the same.
 """
 
 import argparse
+import os
 import random
 import re
 import signal
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,10 +34,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.support import sabotage
 from tests.support.damage import DAMAGES, outcome
-from tests.support.faults import Bench, Ended, bench, contents, differences
+from tests.support.faults import PATIENCE_S, Bench, Ended, bench, contents, differences
 
-WAYS = ("kills", "boundaries", "refusals", "damage", "network")
+WAYS = ("kills", "boundaries", "refusals", "damage", "network", "interrupts", "clock", "workers")
 MOODS = ("judge: 500", "judge: rubbish", "judge: cut", "judge: reset", "judge: other", "judge: every second")
+CLUSTER = "cluster={replicas: 1, resources: {cpus: 0.1}}"
+IN_A_CLUSTER = ("config.yaml",)  # says that there was one
+REPLICAS = 6  # that such a run starts: two baselines, sampler, policy and reference, evaluation
+LONGEST_S = 10.0  # that a replica is left alone for
 UNCHECKED = ("metrics.jsonl", "trained.json", "judgements.jsonl")  # for people, or read only when a stage is done again
 
 
@@ -177,6 +186,97 @@ def network(made: Bench) -> Iterator[tuple[str, Tally]]:
         yield mood, tally
 
 
+def interrupted(made: Bench, n: int, seed: int) -> Tally:
+    """SIGINT twice in a row at instants drawn uniformly over what a run takes of the processor, and run again."""
+    tally, lot, longest = Tally(), random.Random(seed), processor_seconds(made)
+    while tally.times < n:
+        made.forget()
+        child = made.start()
+        if not child.burn(lot.uniform(0.0, longest)) or not made.run.exists():
+            child.wait()  # it had ended, or not begun
+            continue
+        child.signal(signal.SIGINT)
+        time.sleep(lot.uniform(0.0, 0.5))
+        child.signal(signal.SIGINT)
+        ended = child.wait()
+        assert isinstance(ended, Ended)
+        if ended.code == 0:
+            continue
+        told = ended.code == 2 and ended.sentence.startswith("crossward: stopped: ")
+        tally.add(at_work(made.run), finished(made) if told else [f"exit code {ended.code}: {ended.said}"])
+    return tally
+
+
+def jumping_clocks(made: Bench, n: int, seed: int) -> Tally:
+    """A whole run under a clock that jumps."""
+    tally = Tally()
+    for number in range(n):
+        made.forget()
+        ended = made.go(partial(sabotage.jumping_clock, seed + number))
+        tally.add("to the end" if ended.code == 0 else "ended", finished(made))
+    return tally
+
+
+def replicas_of(driver: int) -> list[int]:
+    """The processes of a run that hold an engine for it."""
+    parents: dict[int, int] = {}
+    replicas: list[int] = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if re.match(rb"ray::\w+\(.*Replica|ray::ScorerReplica", (folder / "cmdline").read_bytes()):
+                replicas.append(int(folder.name))
+
+    def is_below(pid: int) -> bool:
+        while pid > 1 and pid != driver:
+            pid = parents.get(pid, 0)
+        return pid == driver
+
+    return sorted(filter(is_below, replicas))
+
+
+def without_replica(made: Bench, lot: random.Random) -> tuple[str, list[str]] | None:
+    """A run in a cluster that loses one replica, and in what it differs; None where it ended before."""
+    made.forget()
+    child = made.start(overrides=[CLUSTER])
+    assert child.process.pid is not None
+    number, delay_s = lot.randrange(REPLICAS), lot.uniform(0.0, LONGEST_S)
+    seen: dict[int, float] = {}
+    while child.process.exitcode is None:
+        alive = replicas_of(child.process.pid)
+        for pid in alive:
+            seen.setdefault(pid, time.monotonic())
+        if alive and len(seen) > number and time.monotonic() >= list(seen.values())[number] + delay_s:
+            where, victim = at_work(made.run), lot.choice(alive)
+            with suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+                break
+        time.sleep(0.05)
+    else:
+        child.wait()
+        return None
+    ended = child.wait(PATIENCE_S)
+    assert isinstance(ended, Ended), "a run whose replica was killed does not end"
+    if ended.code != 0:
+        return where, [f"exit code {ended.code}: {ended.sentence}"]
+    expected, found = contents(made.undisturbed), contents(made.run)
+    for name in IN_A_CLUSTER:
+        del expected[name], found[name]
+    return where, differences(expected, found)
+
+
+def workers_killed(folder: Path, n: int, seed: int) -> Tally:
+    """Runs of one iteration in a cluster, each of which loses a replica at a random moment."""
+    tally, lot = Tally(), random.Random(seed)
+    with bench(folder, iterations=1, score={"noise_sample": 0}) as made:
+        while tally.times < n:
+            found = without_replica(made, lot)
+            if found is not None:
+                tally.add(*found)
+                print(f"{tally.times} replicas killed, {tally.equal} equal", file=sys.stderr, flush=True)
+    return tally
+
+
 def all_of(ways: list[str], benches: list[Bench], arguments: argparse.Namespace) -> Iterator[tuple[str, Tally]]:
     """Everything that is asked for."""
     made = benches[0]
@@ -193,6 +293,12 @@ def all_of(ways: list[str], benches: list[Bench], arguments: argparse.Namespace)
         yield from damage(made)
     if "network" in ways:
         yield from network(made)
+    if "interrupts" in ways:
+        yield "SIGINT twice", interrupted(made, arguments.interrupts, arguments.seed)
+    if "clock" in ways:
+        yield "a clock that jumps", jumping_clocks(made, arguments.clocks, arguments.seed)
+    if "workers" in ways:
+        yield "a replica killed", workers_killed(made.folder / "workers", arguments.workers, arguments.seed)
 
 
 def main() -> None:
@@ -201,6 +307,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--stride", type=int, default=7)
+    parser.add_argument("--interrupts", type=int, default=20)
+    parser.add_argument("--clocks", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=6)
     parser.add_argument("--only", default=",".join(WAYS))
     arguments = parser.parse_args()
     wrong: list[str] = []

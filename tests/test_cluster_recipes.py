@@ -31,6 +31,13 @@ def test_the_slurm_script_is_bash_and_gives_the_address_that_it_starts():
     assert "ray start --head --port" in text
     assert 'ray start --address="$address"' in text
     assert 'crossward run "$recipe" cluster.address="$address"' in text
+    drawn = text.index("export RAY_AUTH_MODE=token RAY_AUTH_TOKEN\n")
+    assert text.index("RAY_AUTH_TOKEN=$(") < drawn < text.index("srun --"), "every step gets it"
+    draw = re.search(r"^RAY_AUTH_TOKEN=.*$", text, re.MULTILINE)
+    assert draw is not None
+    words = {subprocess.check_output(["bash", "-c", f"{draw[0]}; printf %s $RAY_AUTH_TOKEN"]) for _ in range(2)}
+    assert len(words) == 2
+    assert all(re.fullmatch(b"[0-9a-f]{64}", word) for word in words)
     load(FOLDER / "multi-node.yaml", ["cluster.address=10.0.0.1:6379"])
 
 
@@ -41,6 +48,7 @@ def test_the_manifest_is_a_ray_job_whose_nodes_all_see_the_volume():
     assert (command, verb) == ("crossward", "run")
     assert load(FOLDER.parent.parent / recipe, [override]).cluster is not None
     cluster = job["spec"]["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token"}
     pins = (FOLDER.parent.parent / "constraints.txt").read_text(encoding="utf-8")
     assert f"ray=={cluster['rayVersion']}\n" in pins
     groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]

@@ -2,6 +2,8 @@
 
 import errno
 import json
+import multiprocessing
+import signal
 
 import pytest
 
@@ -33,6 +35,17 @@ def test_what_a_person_can_mend_is_one_sentence(
     told = capsys.readouterr().err
     assert sentence in told
     assert told.count("\n") == 1
+
+
+def test_a_later_ctrl_c_ends_a_command_that_was_stopped_with_the_same_exit_code():
+    def stopped() -> None:
+        console.guarded(failing(KeyboardInterrupt()), again="crossward run", resumes=True)
+        signal.raise_signal(signal.SIGINT)
+
+    child = multiprocessing.get_context("fork").Process(target=stopped)
+    child.start()
+    child.join()
+    assert child.exitcode == 2
 
 
 def test_square_brackets_are_no_markup(capsys: pytest.CaptureFixture[str]):

@@ -139,7 +139,7 @@ def interrupt_when_terminated() -> None:
 
 @contextmanager
 def _calm() -> Iterator[None]:
-    """Who presses Ctrl-C twice still reads the sentence; a later one ends the process at once, without a traceback."""
+    """Who presses Ctrl-C twice still reads the sentence; a later one ends the process at once, with its exit code."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -149,7 +149,7 @@ def _calm() -> Iterator[None]:
         yield
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, lambda number, frame: os._exit(2))
 
 
 def _tell(sentence: str, error: BaseException | None = None) -> int:

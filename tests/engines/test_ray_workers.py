@@ -72,6 +72,19 @@ def made(by: Workers, steps: list[Step]) -> tuple[dict[int, int], Counter[int]]:
     return {piece.index: value for piece, value in found}, counted
 
 
+def test_what_a_later_step_has_no_room_for_is_refused_before_the_first_begins(local, tmp_path):
+    ray.shutdown()
+    few, many = Replicas(cpus=0.1), Replicas(count=500, cpus=1000)
+    greedy = RayWorkers(
+        Cluster(),
+        replicas={"policy": few, "reference": few, "judge": many},
+        together=[("policy", "reference"), ("judge",)],
+    )
+    with pytest.raises(ValueError, match=r"no room for 500 × judge \(1000 CPU each\): it has 1 node with"):
+        made(greedy, [step("policy", noted=tmp_path / "noted")])
+    assert not (tmp_path / "noted").exists()
+
+
 def test_a_killed_replica_changes_nothing_and_the_terminal_stays_quiet(local, tmp_path, capfd):
     steps = [step("policy", 1), step("reference", 10, how="killed once", noted=tmp_path / "noted")]
     expected, _ = made(IN_PROCESS, [step("policy", 1), step("reference", 10)])
@@ -163,8 +176,12 @@ def test_a_dead_node_and_a_dead_driver_leave_equal_results_and_no_replica(tmp_pa
         try:
             doomed = [nodes.add_node(num_cpus=1, **small) for _ in range(2)][1]
             _kill_a_driver(nodes.address, tmp_path / "first")
+            said: list[str] = []
             two = RayWorkers(
-                Cluster(address=nodes.address, shared=tmp_path / "shared"), replicas={"policy": Replicas(count=2)}
+                Cluster(address=nodes.address, shared=tmp_path / "shared"),
+                replicas={"policy": Replicas(count=2)},
+                together=[("policy",)],
+                say=said.append,
             )
             found: dict[int, int] = {}
             with two.crew([step("policy", seconds=0.3, noted=tmp_path / "second")]) as crew:
@@ -175,6 +192,9 @@ def test_a_dead_node_and_a_dead_driver_leave_equal_results_and_no_replica(tmp_pa
             assert found == made(IN_PROCESS, [step("policy")])[0]
             assert not (tmp_path / "shared").exists()
             assert (tmp_path / "second").read_text().count("open") >= 2
+            assert not said
+            assert made(two, [step("policy")])[0] == found
+            assert said == ["the cluster has lost nodes: work goes on with 1 × policy"]
         finally:
             ray.shutdown()
             nodes.shutdown()

@@ -55,6 +55,25 @@ def planned(pools: Sequence[Pool], nodes: Sequence[Amounts], *, most: int) -> li
     return [replace(pool, replicas=count) for pool, count in zip(pools, counts, strict=True)]
 
 
+def planned_at_most(pools: Sequence[Pool], nodes: Sequence[Amounts], *, most: int) -> list[Pool]:
+    """As `planned`, with fewer replicas than were asked for where there is no room for all.
+
+    >>> pools = [Pool(name=name, needs={"CPU": 1}, replicas=n) for name, n in (("policy", 2), ("reference", 5))]
+    >>> [pool.replicas for pool in planned_at_most(pools, [{"CPU": 4}], most=100)]
+    [2, 2]
+    """
+    found = planned([replace(pool, replicas=None) for pool in pools], nodes, most=most)
+    return [
+        replace(pool, replicas=min(pool.replicas or 1, asked.replicas or most))
+        for pool, asked in zip(found, pools, strict=True)
+    ]
+
+
+def told_pools(pools: Sequence[Pool]) -> str:
+    """How many replicas of which engines, in words."""
+    return " and ".join(f"{pool.replicas} × {pool.name}" for pool in pools)
+
+
 def told_nodes(nodes: Sequence[Amounts]) -> str:
     """What a cluster has, in words."""
     total: dict[str, float] = {}

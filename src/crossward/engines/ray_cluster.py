@@ -59,8 +59,8 @@ def draw_word(cluster: Cluster) -> None:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
-def connect(cluster: Cluster, say: Callable[[str], None]) -> str:
-    """Join or start the cluster, once a process; returns this node's address.
+def connect(cluster: Cluster, say: Callable[[str], None]) -> tuple[str, bool]:
+    """Join or start the cluster, once a process; returns this node's address, and whether that was now.
 
     Raises ValueError where it cannot be reached in time, or a node of it cannot do the driver's work.
     """
@@ -68,7 +68,8 @@ def connect(cluster: Cluster, say: Callable[[str], None]) -> str:
     draw_word(cluster)
     import ray  # pyright: ignore[reportMissingImports]
 
-    if not ray.is_initialized():
+    joins = not ray.is_initialized()
+    if joins:
         with _quietly():
             if cluster.address is None:
                 _start(cluster.start_timeout_s)
@@ -76,7 +77,7 @@ def connect(cluster: Cluster, say: Callable[[str], None]) -> str:
                 _join(cluster.address, cluster.start_timeout_s, say)
         if cluster.address is not None:
             _require_alike(cluster)
-    return ray.util.get_node_ip_address()
+    return ray.util.get_node_ip_address(), joins
 
 
 def when_there(plan: Callable[[Sequence[Mapping[str, float]]], Found], cluster: Cluster, say: Callable[[str], None]):
@@ -104,6 +105,20 @@ def nodes() -> list[Mapping[str, float]]:
         for node in ray.nodes()
         if node["Alive"]
     ]
+
+
+def has_lost_nodes() -> bool:
+    """Whether a node that was there is not any more."""
+    import ray  # pyright: ignore[reportMissingImports]
+
+    return not all(node["Alive"] for node in ray.nodes())
+
+
+def head() -> str:
+    """HOST:PORT of the process that knows all others."""
+    import ray  # pyright: ignore[reportMissingImports]
+
+    return ray.get_runtime_context().gcs_address
 
 
 def told_free() -> str:
@@ -192,7 +207,7 @@ def _start(timeout_s: float) -> None:
             ray.shutdown()
             if time.monotonic() >= deadline:
                 raise ValueError(
-                    f"Ray does not start on this machine within {timeout_s:.0f} s ({_first_line(error)}): is it too "
+                    f"Ray does not start on this machine within {timeout_s:.0f} s ({first_line(error)}): is it too "
                     "busy, or its memory too small? Ray's logs are in /tmp/ray/session_latest/logs"
                 ) from error
 
@@ -218,7 +233,7 @@ def _join(address: str, timeout_s: float, say: Callable[[str], None]) -> None:
             if time.monotonic() >= deadline:
                 raise ValueError(
                     f"no Ray cluster answers at cluster.address {address!r} within {timeout_s:.0f} s "
-                    f"({_first_line(error)}): is its head up (ray start --head), and this machine one of its nodes "
+                    f"({first_line(error)}): is its head up (ray start --head), and this machine one of its nodes "
                     "(ray start --address HOST:PORT)?"
                 ) from None
             if not told:
@@ -304,6 +319,7 @@ def _cause(error: Exception) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of what an error says; its class where it says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

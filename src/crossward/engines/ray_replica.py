@@ -254,6 +254,21 @@ def failure_of(error: Exception, *, step: str, piece: str, node: str) -> Failure
     return Failure(error=kept, told=told, step=step, piece=piece, node=node)
 
 
+def error_of(failure: Failure) -> Exception:
+    """What a step raised, to be raised at the driver: for the user as it was, else with the traceback from there."""
+    where = f" ({failure.step}, node {failure.node})" if failure.node else ""
+    match failure.error:
+        case ValueError() as error:
+            return ValueError(f"{error}{where}")
+        case None:
+            return RuntimeError(
+                f"the {failure.step} failed{f' at {failure.piece}' if failure.piece else ''}{where}; there:\n"
+                f"{failure.told}"
+            )
+        case error:
+            return error
+
+
 def _here() -> tuple[str, str]:
     """The node's address and who this process is: the same for a replica that was started again."""
     import ray  # pyright: ignore[reportMissingImports]

@@ -9,18 +9,20 @@ import gc
 import logging
 import os
 import pickle
-import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from crossward.core.records import ResponseLogprob
-from crossward.core.replicas import Pool, planned
+from crossward.core.replicas import Pool, planned, planned_at_most, told_pools
 from crossward.engines import ray_cluster
+from crossward.engines.held_signals import signals_held
 from crossward.engines.protocols import Advance, Judged, Scorer, Work, no_progress
 from crossward.engines.ray_cluster import Cluster
-from crossward.engines.ray_replica import Failure, Record, Replica, ScorerReplica, Surroundings
+from crossward.engines.ray_replica import Failure, Record, Replica, ScorerReplica, Surroundings, error_of
+from crossward.engines.ray_watch import head_watched, idleness_told
 from crossward.engines.workers import AdvanceOf, Crew, Piece, Step
 
 # Blocks that one pipeline is given: each costs the driver some milliseconds. More pieces than this go in several.
@@ -52,7 +54,8 @@ class Replicas:
 class RayWorkers:
     """`Workers` of a cluster. `replicas` by the steps' names; a step without is given as many as there is room for.
 
-    `variables` are set where an engine is opened, before it reads the environment. `say` tells of waiting.
+    `together` names the steps that are at work at the same time, for each such set that will be. `variables` are set
+    where an engine is opened, before it reads the environment. `say` tells of waiting.
     """
 
     def __init__(
@@ -60,14 +63,16 @@ class RayWorkers:
         cluster: Cluster,
         *,
         replicas: Mapping[str, Replicas] | None = None,
+        together: Sequence[Sequence[str]] = (),
         variables: Mapping[str, str] | None = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.here = False
-        self._cluster = cluster
+        self.cluster = cluster
         self._replicas = replicas or {}
+        self._together = together
         self._variables = variables or {}
-        self._say = say
+        self.say = say
 
     @contextmanager
     def crew(self, steps: Sequence[Step]) -> Iterator[Crew]:
@@ -84,42 +89,58 @@ class RayWorkers:
         return RayScorer([step, step], 0, self)
 
     def around(self) -> Surroundings:
-        """Connect where nobody has, and say what replicas are to know."""
-        node = ray_cluster.connect(self._cluster, self._say)
-        return Surroundings(folder=os.getcwd(), variables=self._variables, node=node, restarts=self._cluster.restarts)
+        """Connect where nobody has, and say what replicas are to know.
+
+        What the cluster has no room for in a later stage is refused when it is joined: see `together`.
+        """
+        node, joined = ray_cluster.connect(self.cluster, self.say)
+        if joined:
+            for names in self._together:
+                self._require_room(names)
+        return Surroundings(folder=os.getcwd(), variables=self._variables, node=node, restarts=self.cluster.restarts)
 
     @contextmanager
-    def watching(self, record: Any) -> Iterator[None]:
-        """Tell, within the block, when nothing could begin for a long time: others hold what the cluster has."""
-        import ray  # pyright: ignore[reportMissingImports]
+    def failures_told(self) -> Iterator[None]:
+        """Within the block: what Ray itself raises, and a head that is gone, is a sentence for who runs the cluster."""
+        from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
-        over, pause_s = threading.Event(), self._cluster.start_timeout_s
-
-        def watch() -> None:
-            before = None
-            while not over.wait(pause_s):
-                with suppress(Exception):  # the cluster may end beside this
-                    idle = ray.get(record.idle.remote(), timeout=pause_s)
-                    if idle is not None and idle == before:
-                        self._say(f"no replica has begun anything for {pause_s:.0f} s: {ray_cluster.told_free()}")
-                    before = idle
-
-        watcher = threading.Thread(target=watch, name="crossward-cluster", daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            over.set()
+        with head_watched(ray_cluster.head(), self.say):
+            try:
+                yield
+            except RayError as error:
+                raise ValueError(
+                    f"the Ray cluster failed: {ray_cluster.first_line(error)}; run the same command again to continue; "
+                    f"{ray_cluster.where_logs_are()}"
+                ) from error
 
     def pools(self, steps: Sequence[Step], *, most: int) -> list[Pool]:
         """What each step gets of the cluster as it is now; waits for nodes that are to come."""
 
         def plan(nodes: Sequence[Mapping[str, float]]) -> list[Pool]:
-            on_gpus = any(node.get("GPU") for node in nodes)
-            asked = [self._replicas.get(step.name, Replicas()).pool(step.name, on_gpus=on_gpus) for step in steps]
-            return planned(asked, nodes, most=most)
+            asked = self._asked([step.name for step in steps], nodes)
+            try:
+                return planned(asked, nodes, most=most)
+            except ValueError:
+                if not ray_cluster.has_lost_nodes():
+                    raise
+                fewer = planned_at_most(asked, nodes, most=most)
+                self.say(f"the cluster has lost nodes: work goes on with {told_pools(fewer)}")
+                return fewer
 
-        return ray_cluster.when_there(plan, self._cluster, self._say)
+        return ray_cluster.when_there(plan, self.cluster, self.say)
+
+    def _require_room(self, names: Sequence[str]) -> None:
+        """All that was named of these steps, or one of each, fits at once; waits for nodes that are to come."""
+
+        def plan(nodes: Sequence[Mapping[str, float]]) -> list[Pool]:
+            asked = [replace(pool, replicas=pool.replicas or 1) for pool in self._asked(names, nodes)]
+            return planned(asked, nodes, most=max(pool.replicas or 1 for pool in asked))
+
+        ray_cluster.when_there(plan, self.cluster, self.say)
+
+    def _asked(self, names: Sequence[str], nodes: Sequence[Mapping[str, float]]) -> list[Pool]:
+        on_gpus = any(node.get("GPU") for node in nodes)
+        return [self._replicas.get(name, Replicas()).pool(name, on_gpus=on_gpus) for name in names]
 
 
 class RayCrew:
@@ -150,19 +171,20 @@ class RayCrew:
 
     def _streamed(self, pieces: Sequence[Piece], advance_of: AdvanceOf) -> Iterator[tuple[Piece, Any]]:
         around = self._workers.around()
-        pools = self._workers.pools(self._steps, most=len(pieces))
         waiting = dict(enumerate(pieces))
         with (
+            self._workers.failures_told(),
             ray_cluster.beside_driver(Record) as record,
-            self._workers.watching(record),
-            closing(_rows(_pipeline(self._steps, pools, pieces, around, record))) as rows,
+            idleness_told(record, self._workers.cluster.start_timeout_s, self._workers.say),
         ):
-            for row in rows:
-                if row["failure"]:
-                    raise _error(pickle.loads(row["failure"]))
-                piece = waiting.pop(row["place"])  # KeyError: one piece came twice
-                advance_of(piece)(piece.n * len(self._steps))
-                yield piece, pickle.loads(row["value"])
+            pools = self._workers.pools(self._steps, most=len(pieces))
+            with closing(_rows(_pipeline(self._steps, pools, pieces, around, record), len(pieces))) as rows:
+                for row in rows:
+                    if row["failure"]:
+                        raise error_of(pickle.loads(row["failure"]))
+                    piece = waiting.pop(row["place"])  # KeyError: one piece came twice
+                    advance_of(piece)(piece.n * len(self._steps))
+                    yield piece, pickle.loads(row["value"])
         assert not waiting, f"{len(waiting)} pieces never came, the first of them {waiting[min(waiting)]}"
 
 
@@ -183,18 +205,21 @@ class RayScorer:
         self, groups: Sequence[Judged], *, per_token: bool = False, advance: Advance = no_progress
     ) -> list[tuple[ResponseLogprob | None, ...]]:
         """As the scorer of the step does."""
+        around = self._workers.around()  # before Ray is imported: it looks for its word then
         import ray  # pyright: ignore[reportMissingImports]
         from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
         try:
-            found = ray.get(self._opened().score.remote(groups, per_token))
+            actor = self._opened(around)
+            with head_watched(ray_cluster.head(), self._workers.say):
+                found = ray.get(actor.score.remote(groups, per_token))
         except RayError as error:
             raise ValueError(
-                f"the {self._step.name} could not score on the cluster: {_first_line(error)}: its process died again "
-                f"and again (out of memory?); {ray_cluster.where_logs_are()}"
+                f"the {self._step.name} could not score on the cluster: {ray_cluster.first_line(error)}: its process "
+                f"died again and again (out of memory?); {ray_cluster.where_logs_are()}"
             ) from error
         if isinstance(found, Failure):
-            raise _error(found)
+            raise error_of(found)
         values, done = found
         self.work.unique_tokens += done.unique_tokens
         self.work.processed_tokens += done.processed_tokens
@@ -208,11 +233,10 @@ class RayScorer:
             ray_cluster.end(self._actor)
             self._actor = None
 
-    def _opened(self) -> Any:
+    def _opened(self, around: Surroundings) -> Any:
         if self._actor is None:
             import ray  # pyright: ignore[reportMissingImports]
 
-            around = self._workers.around()
             pool = self._workers.pools(self._steps, most=1)[self._place]
             again = {"max_restarts": around.restarts, "max_task_retries": around.restarts}
             remote: Any = ray.remote(ScorerReplica)
@@ -268,22 +292,25 @@ def _settled() -> Iterator[None]:
         DataContext._set_current(before)
 
 
-def _rows(stream: Any) -> Generator[Any, None, None]:
-    """The rows as they come; closed, it ends the replicas, so that the next ones find room.
+def _rows(stream: Any, n: int) -> Generator[Any, None, None]:
+    """The `n` rows as they come; closed, it ends the replicas, so that the next ones find room.
 
-    What Ray itself raises in the place of a row is a sentence with where more is said.
+    A Ctrl-C that comes while Ray cleans up is kept: in its `__del__` it would be dropped, and the run would go on.
     """
-    from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
-
+    # Nothing fetched ahead: the one that came would wait for the next, unwritten, for as long as that one computes.
+    blocks = stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    rows = (row for block in blocks for row in block.to_pylist())
+    came = 0
     try:
-        # Nothing fetched ahead: the one that came would wait for the next, unwritten, for as long as that one computes.
-        for rows in stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            yield from rows.to_pylist()
-    except RayError as error:
-        raise RuntimeError(f"the cluster failed: {_first_line(error)}; {ray_cluster.where_logs_are()}") from error
+        for row in islice(rows, n):
+            came += 1
+            yield row
     finally:
-        del stream
-        gc.collect()  # replicas end with the last of their handles, some of which hang in cycles
+        with signals_held():
+            assert came < n or next(rows, None) is None, f"more than {n} rows came"
+            rows.close()
+            del rows, blocks, stream
+            gc.collect()  # replicas end with the last of their handles, some of which hang in cycles
 
 
 def _options(pool: Pool) -> dict[str, Any]:
@@ -309,23 +336,3 @@ def _pickled(step: Step) -> bytes:
         f"the {step.name} cannot be sent to a cluster's processes: it holds something that cannot be pickled (an open "
         "file, a lock, a connection); open it within its opener, or leave out the section cluster"
     )
-
-
-def _error(failure: Failure) -> Exception:
-    """What a step raised, to be raised here: for the user as it was, else with the traceback from there."""
-    where = f" ({failure.step}, node {failure.node})" if failure.node else ""
-    match failure.error:
-        case ValueError() as error:
-            return ValueError(f"{error}{where}")
-        case None:
-            return RuntimeError(
-                f"the {failure.step} failed{f' at {failure.piece}' if failure.piece else ''}{where}; there:\n"
-                f"{failure.told}"
-            )
-        case error:
-            return error
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

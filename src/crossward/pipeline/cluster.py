@@ -28,7 +28,13 @@ def recipe_workers(config: Config, engines: Mapping[str, str], progress: Progres
         start_timeout_s=section.start_timeout_s,
     )
     variables = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
-    return RayWorkers(cluster, replicas=_replicas(config, engines), variables=variables, say=progress.say)
+    return RayWorkers(
+        cluster,
+        replicas=_replicas(config, engines),
+        together=[names for names in _together(config) if all(name in engines for name in names)],
+        variables=variables,
+        say=progress.say,
+    )
 
 
 def require_cluster(config: Config) -> str:
@@ -37,6 +43,16 @@ def require_cluster(config: Config) -> str:
         return "this process"
     require_ray()
     return f"Ray at {config.cluster.address or 'this machine'}"
+
+
+def _together(config: Config) -> list[tuple[str, ...]]:
+    """The steps that are at work at the same time, of those that a recipe is sure to need or counts."""
+    found: list[tuple[str, ...]] = [("sampler",)]
+    if config.reward.kind == "implicit":
+        found.append(("policy", "reference"))
+    if config.cluster is not None and isinstance(named := config.cluster.replicas, ClusterReplicas):
+        found += [("translator",)] * (named.translate is not None) + [("judge",)] * (named.judge is not None)
+    return found
 
 
 def _replicas(config: Config, engines: Mapping[str, str]) -> dict[str, Replicas]:
