@@ -143,6 +143,16 @@ def test_an_address_that_cannot_be_joined_is_a_sentence(address, said):
         made(RayWorkers(Cluster(address=address, start_timeout_s=0.1)), [step("policy")])
 
 
+def test_waiting_for_a_cluster_is_told_on_the_terminal(capfd):
+    ray.shutdown()
+    waiting = RayWorkers(
+        Cluster(address="127.0.0.1:9", start_timeout_s=0.1), say=lambda line: print(line, file=sys.stderr, flush=True)
+    )
+    with pytest.raises(ValueError, match="no Ray cluster answers"):
+        made(waiting, [step("policy")])
+    assert capfd.readouterr() == ("", "waiting up to 0 s for the Ray cluster at 127.0.0.1:9\n")
+
+
 def test_a_cluster_that_is_started_here_sends_strangers_away():
     """Ray listens on every interface: without the run's own word nothing is told, and nothing is run."""
     fresh = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}

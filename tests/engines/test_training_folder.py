@@ -53,6 +53,17 @@ def test_a_state_of_several_processes_is_whole_when_it_is_marked(tmp_path: Path)
     assert [path.name for path in folder.path.glob("checkpoint-*")] == ["checkpoint-10"]
 
 
+@pytest.mark.parametrize("part", ["pytorch_model_fsdp_0", "global_step4"])
+def test_shared_out_weights_of_one_process_are_whole_when_they_are_marked(tmp_path: Path, part: str):
+    folder = TrainingFolder(tmp_path / "out")
+    path = state(folder, 4, processes=1)
+    assert folder.states() == [path]
+    (path / part).mkdir()
+    assert folder.states() == []
+    folder.mark_whole(4, "fsdp2", 1)
+    assert folder.last_state("fsdp2", 1) == str(path)
+
+
 def test_what_is_not_whole_goes_before_a_launch(tmp_path: Path):
     folder = TrainingFolder(tmp_path / "out")
     state(folder, 2, processes=2)

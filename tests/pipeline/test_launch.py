@@ -34,6 +34,7 @@ def eight(tmp_path: Path) -> Path:
     [
         ("accelerate launch --config_file {eight}", 8),
         ("accelerate launch --config_file={eight} --num_processes 4", 4),
+        ("accelerate launch --config-file {eight} --num-processes=2", 2),
         ("torchrun --nproc-per-node 2", 2),
         ("torchrun --nnodes=3 --nproc_per_node=2", 6),
         ("torchrun --nnodes 1:4 --nproc-per-node 2", None),

@@ -69,17 +69,17 @@ def connect(cluster: Cluster, say: Callable[[str], None]) -> str:
     import ray  # pyright: ignore[reportMissingImports]
 
     if not ray.is_initialized():
-        with _quietly():
-            if cluster.address is None:
-                _start(cluster.start_timeout_s)
-            else:
-                _join(cluster.address, cluster.start_timeout_s, say)
-        if cluster.address is not None:
+        if cluster.address is None:
+            _start(cluster.start_timeout_s)
+        else:
+            _join(cluster.address, cluster.start_timeout_s, say)
             _require_alike(cluster)
     return ray.util.get_node_ip_address()
 
 
-def when_there(plan: Callable[[Sequence[Mapping[str, float]]], Found], cluster: Cluster, say: Callable[[str], None]):
+def when_there(
+    plan: Callable[[Sequence[Mapping[str, float]]], Found], cluster: Cluster, say: Callable[[str], None]
+) -> Found:
     """plan(what each node has); where it raises ValueError, again as nodes come, until the time is over."""
     deadline = time.monotonic() + (0.0 if cluster.address is None else cluster.start_timeout_s)
     told = False
@@ -186,15 +186,17 @@ def _start(timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
+            with _quietly():
+                ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
             return
         except Exception as error:  # Ray raises plain ones
             ray.shutdown()
             if time.monotonic() >= deadline:
                 raise ValueError(
-                    f"Ray does not start on this machine within {timeout_s:.0f} s ({_first_line(error)}): is it too "
+                    f"Ray does not start on this machine within {timeout_s:.0f} s ({first_line(error)}): is it too "
                     "busy, or its memory too small? Ray's logs are in /tmp/ray/session_latest/logs"
                 ) from error
+        time.sleep(PAUSE_S)
 
 
 def _join(address: str, timeout_s: float, say: Callable[[str], None]) -> None:
@@ -212,13 +214,14 @@ def _join(address: str, timeout_s: float, say: Callable[[str], None]) -> None:
         try:
             if place := _host_and_port(_noted() if address == "auto" else address):
                 socket.create_connection(place, timeout=5.0).close()  # Ray itself would wait for minutes
-            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+            with _quietly():
+                ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
             return
         except (OSError, ValueError) as error:
             if time.monotonic() >= deadline:
                 raise ValueError(
                     f"no Ray cluster answers at cluster.address {address!r} within {timeout_s:.0f} s "
-                    f"({_first_line(error)}): is its head up (ray start --head), and this machine one of its nodes "
+                    f"({first_line(error)}): is its head up (ray start --head), and this machine one of its nodes "
                     "(ray start --address HOST:PORT)?"
                 ) from None
             if not told:
@@ -242,7 +245,7 @@ def _noted() -> str:
     noted = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
     with suppress(OSError):
         return os.environ.get("RAY_ADDRESS") or noted.read_text(encoding="utf-8").strip()
-    return os.environ.get("RAY_ADDRESS", "")
+    return ""
 
 
 def _require_alike(cluster: Cluster) -> None:
@@ -304,6 +307,7 @@ def _cause(error: Exception) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What Ray says first; what follows is tracebacks and advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

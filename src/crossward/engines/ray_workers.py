@@ -55,6 +55,8 @@ class RayWorkers:
     `variables` are set where an engine is opened, before it reads the environment. `say` tells of waiting.
     """
 
+    here = False
+
     def __init__(
         self,
         cluster: Cluster,
@@ -63,7 +65,6 @@ class RayWorkers:
         variables: Mapping[str, str] | None = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.here = False
         self._cluster = cluster
         self._replicas = replicas or {}
         self._variables = variables or {}
@@ -189,9 +190,10 @@ class RayScorer:
         try:
             found = ray.get(self._opened().score.remote(groups, per_token))
         except RayError as error:
+            said, logs = ray_cluster.first_line(error), ray_cluster.where_logs_are()
             raise ValueError(
-                f"the {self._step.name} could not score on the cluster: {_first_line(error)}: its process died again "
-                f"and again (out of memory?); {ray_cluster.where_logs_are()}"
+                f"the {self._step.name} could not score on the cluster: {said}: its process died again and again (out "
+                f"of memory?); {logs}"
             ) from error
         if isinstance(found, Failure):
             raise _error(found)
@@ -280,7 +282,8 @@ def _rows(stream: Any) -> Generator[Any, None, None]:
         for rows in stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             yield from rows.to_pylist()
     except RayError as error:
-        raise RuntimeError(f"the cluster failed: {_first_line(error)}; {ray_cluster.where_logs_are()}") from error
+        said, logs = ray_cluster.first_line(error), ray_cluster.where_logs_are()
+        raise RuntimeError(f"the cluster failed: {said}; {logs}") from error
     finally:
         del stream
         gc.collect()  # replicas end with the last of their handles, some of which hang in cycles
@@ -324,8 +327,3 @@ def _error(failure: Failure) -> Exception:
             )
         case error:
             return error
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

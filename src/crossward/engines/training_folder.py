@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 Sharding = Literal["none", "fsdp2", "deepspeed"]
-WHOLE = "whole.json"  # in a state of several processes: written last, by the first of them
+WHOLE = "whole.json"  # in a state of several processes, or of shared out weights: written last, by the first
 _NOTHING_KEPT = {"lock", "processes"}
 SAVE_SECONDS = 600.0  # how much training a killed run loses at most
 ORPHANS_SECONDS = 120.0  # how long processes of a driver that died are waited for: they end by themselves
@@ -114,8 +114,7 @@ class TrainingFolder:
         when all have.
         """
         found = [path for path in self.path.glob("checkpoint-*") if _json_of(path / "trainer_state.json") is not None]
-        several = [path for path in found if _of_several(path)]
-        whole = [path for path in found if path not in several or _json_of(path / WHOLE) is not None]
+        whole = [path for path in found if not _is_to_be_marked(path) or _json_of(path / WHOLE) is not None]
         return sorted(whole, key=lambda path: int(path.name.rpartition("-")[2]))
 
     def last_state(self, sharding: Sharding, processes: int) -> str | None:
@@ -167,9 +166,12 @@ def _locked(handle: IO[str]) -> bool:
     return True
 
 
-def _of_several(state: Path) -> bool:
-    """One random state each; the first process of one alone calls its own otherwise."""
-    return (state / "rng_state_0.pth").exists() or (state / WHOLE).exists()
+def _is_to_be_marked(state: Path) -> bool:
+    """Several processes keep a random state each, which one alone calls otherwise; FSDP2 and DeepSpeed, in one process
+    too, keep weights by names of their own.
+    """
+    marks = ("rng_state_0.pth", WHOLE, "pytorch_model_fsdp*", "global_step*")
+    return any(True for mark in marks for _ in state.glob(mark))
 
 
 def _json_of(file: Path) -> dict[str, Any] | None:

@@ -146,7 +146,7 @@ class TrlTrainer:
         processes = self._processes
         with _full_disk_as_oserror(output.parent):
             trainer.add_callback(Steps(advance))
-            if processes.count > 1:
+            if not processes.plain:
                 trainer.add_callback(MarkWhole(work, processes))
             trainer.train(resume_from_checkpoint=work.last_state(processes.sharding, processes.count))
             self._save(trainer, training, output)
@@ -245,7 +245,7 @@ def dpo_arguments(
         dataloader_pin_memory=not on_cpu,
         logging_steps=1,
         save_strategy="no",
-        save_total_limit=1 if processes.count == 1 else None,  # MarkWhole drops the others when the new one is whole
+        save_total_limit=1 if processes.plain else None,  # MarkWhole drops the others when the new one is whole
         report_to="none",
         disable_tqdm=True,
         use_cache=True,  # goes into the saved configuration; no forward of ours uses a cache

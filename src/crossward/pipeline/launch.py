@@ -11,11 +11,6 @@ import yaml
 from crossward.config import Config
 from crossward.engines.launched_trainer import found_program
 
-_CONFIG = ("config_file",)
-_PROCESSES = ("num_processes",)  # accelerate: over all machines
-_PER_MACHINE = ("nproc_per_node", "nproc-per-node")  # torchrun
-_MACHINES = ("nnodes",)
-
 
 def require_launch(config: Config) -> str:
     """What will be started, in words. Raises ValueError where it is not there or its processes cannot share a step."""
@@ -39,11 +34,11 @@ def processes_of(launch: Sequence[str]) -> int | None:
     """How many processes a command starts in all, as far as its words and its configuration say; ValueError for a
     configuration that is not there or cannot be read.
     """
-    configured = _configured(file) if (file := _value(launch, _CONFIG)) is not None else None
-    if (told := _number(_value(launch, _PROCESSES))) is not None:
+    configured = _configured(file) if (file := _value(launch, "config_file")) is not None else None
+    if (told := _number(_value(launch, "num_processes"))) is not None:  # accelerate: over all machines
         return told
-    if (each := _number(_value(launch, _PER_MACHINE))) is not None:
-        machines = _value(launch, _MACHINES)
+    if (each := _number(_value(launch, "nproc_per_node"))) is not None:  # torchrun: on each
+        machines = _value(launch, "nnodes")
         return each if machines is None else None if (n := _number(machines)) is None else each * n
     return configured
 
@@ -64,11 +59,11 @@ def _configured(name: str) -> int | None:
     return n
 
 
-def _value(launch: Sequence[str], names: Sequence[str]) -> str | None:
-    """What stands behind an option, as `--name value` or `--name=value`."""
+def _value(launch: Sequence[str], name: str) -> str | None:
+    """What stands behind an option, as `--name value` or `--name=value`; both commands take - for _ in names."""
     for place, word in enumerate(launch):
         option, equals, value = word.partition("=")
-        if option.startswith("--") and option[2:] in names:
+        if option.startswith("--") and option[2:].replace("-", "_") == name:
             return value if equals else launch[place + 1] if place + 1 < len(launch) else None
     return None
 
