@@ -4,6 +4,8 @@ Gradients and metrics are sums of the same float32 numbers in another order. Tol
 1e-6 in every weight, on weights that move by more than 1e-4.
 """
 
+import errno
+import json
 import os
 import signal
 import sys
@@ -211,6 +213,13 @@ def test_a_diverged_training_is_one_sentence(spec: ModelSpec, pairs: list[Traini
     assert "lower the learning rate" in said
 
 
+def test_a_file_that_cannot_be_written_is_told_as_such(spec: ModelSpec, pairs: list[TrainingPair], tmp_path: Path):
+    (tmp_path / "metrics.jsonl").mkdir()
+    assert together(spec, pairs, FULL, tmp_path, count=1) == [2]
+    said = json.loads(TrainingFolder(tmp_path / "output").failure.read_text())
+    assert (said["errno"], said["file"]) == (errno.EISDIR, str(tmp_path / "metrics.jsonl"))
+
+
 def test_an_order_comes_back_as_it_was(spec: ModelSpec, tmp_path: Path):
     work = TrainingFolder(tmp_path / "output")
     work.path.mkdir()
@@ -241,6 +250,20 @@ def test_what_went_wrong_is_one_sentence(
     trainer = LaunchedTrainer(spec, load_tokens(spec), ("sh", "-c", script))
     with pytest.raises(error, match=told):
         trainer.train(pairs, FULL, output=tmp_path / "output", metrics=tmp_path / "metrics.jsonl")
+
+
+def test_a_start_waits_for_orphans_and_believes_nothing_that_an_earlier_one_said(
+    spec: ModelSpec, pairs: list[TrainingPair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    work = TrainingFolder(tmp_path / "output")
+    work.path.mkdir()
+    work.failure.write_text('{"sentence": "an old sentence", "errno": null, "file": null}')
+    trainer = LaunchedTrainer(spec, load_tokens(spec), ("sh", "-c", "exit 3"))
+    monkeypatch.setattr(TrainingFolder.wait_for_orphans, "__defaults__", (0.1,))
+    with work.at_work(), pytest.raises(ValueError, match="processes of an earlier start still train into"):
+        trainer.train(pairs, FULL, output=work.output, metrics=tmp_path / "metrics.jsonl")
+    with pytest.raises(ValueError, match="ended with exit code 3"):
+        trainer.train(pairs, FULL, output=work.output, metrics=tmp_path / "metrics.jsonl")
 
 
 def test_a_driver_that_is_interrupted_ends_the_command(spec: ModelSpec, pairs: list[TrainingPair], tmp_path: Path):

@@ -176,6 +176,10 @@ def test_a_dead_node_and_a_dead_driver_leave_equal_results_and_no_replica(tmp_pa
             two = RayWorkers(
                 Cluster(address=nodes.address, shared=tmp_path / "shared"), replicas={"policy": Replicas(count=2)}
             )
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("crossward.__version__", "9.9")
+                with pytest.raises(ValueError, match=r"node .* has crossward \d.*, the driver 9\.9: install the same"):
+                    made(two, [step("policy")])
             found: dict[int, int] = {}
             with two.crew([step("policy", seconds=0.3, noted=tmp_path / "second")]) as crew:
                 for piece, value in crew.stream(PIECES):

@@ -21,6 +21,7 @@ from crossward.engines.protocols import Judged, Work, no_progress
 from crossward.engines.workers import Piece, Step
 
 LOOK_S = 1.0  # between two looks of a replica at whether it is needed
+SHOWN_S = 10.0  # within which a node must see what another wrote on a shared file system
 Row = dict[str, Any]  # place: of the piece; piece, value, failure: pickled
 
 
@@ -195,7 +196,7 @@ def look_around(folder: str, shared: str, expected: str) -> Look:
     from crossward import __version__
 
     problem = "" if Path(folder).is_dir() else f"it has no folder {folder}"
-    deadline = time.monotonic() + 10.0  # what another node wrote may show seconds later
+    deadline = time.monotonic() + SHOWN_S
     while shared and not problem:
         try:
             found = Path(shared).read_text(encoding="utf-8")
