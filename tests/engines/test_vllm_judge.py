@@ -13,11 +13,11 @@ from crossward.core.judging import Answer, NoAnswer, Question, from_logprobs
 from crossward.core.spending import Budget, Spending
 from crossward.engines import vllm_judge
 from crossward.engines.models import load_model
-from crossward.engines.protocols import ModelSpec, VllmOptions
+from crossward.engines.protocols import ModelSpec, VllmOptions, no_progress
 from crossward.engines.tokens import load_tokens
 from crossward.engines.vllm_engine import vllm_problem
 from crossward.engines.vllm_judge import LIKELIEST, Said, VllmJudge, Window
-from crossward.engines.workers import Piece, Step
+from crossward.engines.workers import AdvanceOf, Piece, Step
 from crossward.store.keyed_lines import KeyedLines
 
 QUESTIONS = [Question(messages=({"role": "user", "content": f"Say {i} the thing"},), name=f"q{i}") for i in range(40)]
@@ -32,7 +32,9 @@ class Backwards:
     def crew(self, steps: Sequence[Step]) -> Iterator["Backwards"]:
         yield self
 
-    def stream(self, pieces: Iterable[Piece], *, advance_of: Any) -> Iterator[tuple[Piece, list[Said]]]:
+    def stream(
+        self, pieces: Iterable[Piece], *, advance_of: AdvanceOf = lambda piece: no_progress
+    ) -> Iterator[tuple[Piece, list[Said]]]:
         for window in reversed(list(pieces)):
             assert isinstance(window, Window)
             advance_of(window)(window.n)
