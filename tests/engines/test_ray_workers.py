@@ -145,7 +145,10 @@ def test_an_address_that_cannot_be_joined_is_a_sentence(address, said):
 
 def test_waiting_for_a_cluster_is_told_on_the_terminal(capfd):
     ray.shutdown()
-    say = lambda line: os.write(2, f"{line}\n".encode())  # noqa: E731
+
+    def say(line: str) -> None:
+        os.write(2, f"{line}\n".encode())
+
     waiting = RayWorkers(Cluster(address="127.0.0.1:9", start_timeout_s=0.1), say=say)
     with pytest.raises(ValueError, match="no Ray cluster answers"):
         made(waiting, [step("policy")])

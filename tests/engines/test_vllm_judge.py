@@ -43,7 +43,7 @@ class Backwards:
             ]
             yield window, [Said(answer=answer, prompt_tokens=5, completion_tokens=1) for answer in answers]
 
-    def scorer(self, open: Any) -> Any:
+    def scorer(self, *asked: Any, **named: Any) -> Any:
         raise AssertionError("a judge is no scorer")
 
 
