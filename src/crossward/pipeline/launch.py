@@ -6,10 +6,9 @@ Reads the command's words and the configuration that they name; starts nothing.
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from crossward.config import Config
 from crossward.engines.launched_trainer import found_program
+from crossward.yaml_keys import read_yaml
 
 
 def require_launch(config: Config) -> str:
@@ -44,16 +43,7 @@ def processes_of(launch: Sequence[str]) -> int | None:
 
 
 def _configured(name: str) -> int | None:
-    path = Path(name)
-    if not path.is_file():
-        raise ValueError(f"train.launch names the configuration {name}, which does not exist: see recipes/accelerate/")
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{name} is no YAML ({str(error).splitlines()[0]}): see recipes/accelerate/") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{name} is no configuration of accelerate: expected keys such as num_processes")
-    n = found.get("num_processes")
+    n = read_yaml(Path(name), "accelerate configuration", example="recipes/accelerate/ddp.yaml").get("num_processes")
     if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
         raise ValueError(f"{name}: num_processes must be a whole number, 1 or more, got {n!r}")
     return n
