@@ -60,15 +60,15 @@ def measure(replicas: int, pieces: int, seconds: float, steps: int, folder: Path
     with workers.crew(asked) as crew:
         found = [(*value, time.time()) for _, value in crew.stream(todo)]
     ended = time.time()
-    first = min(began for began, *_ in found)
-    last_begun = sorted(began for began, *_ in found)[-1]
+    first, last_begun = (of(began for began, *_ in found) for of in (min, max))
+    last = max(done for _, done, *_ in found)
     computed = sum(done - began for began, done, *_ in found)
     return {
         "start_up_s": first - started,
-        "steady_s": max(done for _, done, *_ in found) - first,
+        "steady_s": last - first,
         "whole_s": ended - started,
-        "busy": computed / replicas / (max(done for _, done, *_ in found) - first),
-        "tail_s": max(done for _, done, *_ in found) - last_begun,
+        "busy": computed / replicas / (last - first),
+        "tail_s": last - last_begun,
         "late_s": fmean(came - done for _, done, _, came in found),
         "memory_mib": fmean(memory for _, _, memory, _ in found),
     }

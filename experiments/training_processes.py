@@ -106,10 +106,14 @@ def start_and_kill(
     """A driver that is killed when a state of step `at` or a later one is whole."""
     driver = os.fork()
     if driver == 0:
-        train(spec, launch, pairs, training, output)
-        os._exit(0)
+        try:
+            train(spec, launch, pairs, training, output)
+        finally:
+            os._exit(1)
     work = output.with_name(output.name + ".work")
     while not any(int(path.parent.name.partition("-")[2]) >= at for path in work.glob("checkpoint-*/whole.json")):
+        if os.waitpid(driver, os.WNOHANG) != (0, 0):
+            raise SystemExit(f"the driver ended before a state of step {at} was there")
         time.sleep(0.01)
     os.kill(driver, signal.SIGKILL)
     os.waitpid(driver, 0)

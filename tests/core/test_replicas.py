@@ -35,7 +35,10 @@ def test_a_replica_stands_on_one_node():
 
 
 def test_engines_share_a_gpu_only_where_they_may_and_must():
-    assert [pool.needs["GPU"] for pool in planned(scorers({"GPU": 1}, None, None, shares=True), [{"GPU": 1}], most=9)]
+    shared = planned(scorers({"GPU": 1}, None, None, shares=True), [{"GPU": 1}], most=9)
+    assert [pool.needs["GPU"] for pool in shared] == [0.5, 0.5]
+    whole = planned(scorers({"GPU": 1}, None, None, shares=True), [{"GPU": 2}], most=9)
+    assert [pool.needs["GPU"] for pool in whole] == [1, 1]
     assert counts(scorers({"GPU": 1}, None, None, shares=True), [{"GPU": 1}]) == [1, 1]
     assert counts(scorers({"GPU": 1}, None, None, shares=True), [{"GPU": 2}]) == [1, 1]
     with pytest.raises(ValueError, match="it has 1 node with 1 GPU"):

@@ -4,6 +4,8 @@ Gradients and metrics are sums of the same float32 numbers in another order. Tol
 1e-6 in every weight, on weights that move by more than 1e-4.
 """
 
+import errno
+import json
 import os
 import shutil
 import signal
@@ -107,11 +109,12 @@ def test_an_adapter(spec: ModelSpec, pairs: list[TrainingPair], alone: dict[str,
     assert_as_alone(tmp_path, alone["lora"])
 
 
-@pytest.mark.parametrize("kind", ["fsdp2"])  # ddp: below, with accelerate, and in experiments/training_processes.py
+@pytest.mark.parametrize("count", [2, 1])
 def test_one_process_is_killed_and_all_go_on(
-    spec: ModelSpec, pairs: list[TrainingPair], alone: dict[str, Path], kind: str, tmp_path: Path
+    spec: ModelSpec, pairs: list[TrainingPair], alone: dict[str, Path], count: int, tmp_path: Path
 ):
-    """SIGKILL of the second process, when the first may have written step 4 and no state of it is kept.
+    """SIGKILL of the last process, when the first may have written step 4 and no state of it is kept. FSDP2; DDP is
+    below, with accelerate, and in experiments/training_processes.py.
 
     The head computes in portions, as it does with a large vocabulary.
     """
@@ -124,16 +127,16 @@ def test_one_process_is_killed_and_all_go_on(
 
     def mortal(number: int) -> None:
         portions(number)
-        if number == 1:
+        if number == count - 1:
             trl_callbacks.Journal.on_log = log_and_die
 
-    codes = together(spec, pairs, TRAININGS["full"], tmp_path, kind, prepare=mortal)
-    assert codes[1] == -signal.SIGKILL
+    codes = together(spec, pairs, TRAININGS["full"], tmp_path, "fsdp2", count=count, prepare=mortal)
+    assert codes[-1] == -signal.SIGKILL
     assert codes[0] != 0
     work = TrainingFolder(tmp_path / "output")
     assert [path.name for path in work.states()] == ["checkpoint-3"]
     parts = list((work.path / "checkpoint-3").glob("pytorch_model_fsdp_0/*.distcp"))
-    assert len(parts) == (2 if kind == "fsdp2" else 0), "each process keeps its part of the weights"
+    assert len(parts) == count, "each process keeps its part of the weights"
     assert fault_of(work.state(3)) is None
     shutil.copytree(work.state(3), tmp_path / "state")
     for part in (tmp_path / "state").rglob("*_0.distcp"):
@@ -150,9 +153,10 @@ def test_one_process_is_killed_and_all_go_on(
             step(self, args, state, control, **kwargs),
         )[1]
 
-    assert together(spec, pairs, TRAININGS["full"], tmp_path, kind, prepare=tell) == [0, 0], work.log.read_text()
-    begun = [int((tmp_path / f"begun-{number}").read_text()) for number in (0, 1)]
-    assert begun == [3, 3], "steps are not done twice"
+    codes = together(spec, pairs, TRAININGS["full"], tmp_path, "fsdp2", count=count, prepare=tell)
+    assert codes == [0] * count, work.log.read_text()
+    begun = [int((tmp_path / f"begun-{number}").read_text()) for number in range(count)]
+    assert begun == [3] * count, "steps are not done twice"
     assert_as_alone(tmp_path, alone["full"])
 
 
@@ -228,6 +232,13 @@ def test_a_diverged_training_is_one_sentence(spec: ModelSpec, pairs: list[Traini
     assert "lower the learning rate" in said
 
 
+def test_a_file_that_cannot_be_written_is_told_as_such(spec: ModelSpec, pairs: list[TrainingPair], tmp_path: Path):
+    (tmp_path / "metrics.jsonl").mkdir()
+    assert together(spec, pairs, FULL, tmp_path, count=1) == [2]
+    said = json.loads(TrainingFolder(tmp_path / "output").failure.read_text())
+    assert (said["errno"], said["file"]) == (errno.EISDIR, str(tmp_path / "metrics.jsonl"))
+
+
 def test_an_order_comes_back_as_it_was(spec: ModelSpec, tmp_path: Path):
     work = TrainingFolder(tmp_path / "output")
     work.path.mkdir()
@@ -258,6 +269,20 @@ def test_what_went_wrong_is_one_sentence(
     trainer = LaunchedTrainer(spec, load_tokens(spec), ("sh", "-c", script))
     with pytest.raises(error, match=told):
         trainer.train(pairs, FULL, output=tmp_path / "output", metrics=tmp_path / "metrics.jsonl")
+
+
+def test_a_start_waits_for_orphans_and_believes_nothing_that_an_earlier_one_said(
+    spec: ModelSpec, pairs: list[TrainingPair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    work = TrainingFolder(tmp_path / "output")
+    work.path.mkdir()
+    work.failure.write_text('{"sentence": "an old sentence", "errno": null, "file": null}')
+    trainer = LaunchedTrainer(spec, load_tokens(spec), ("sh", "-c", "exit 3"))
+    monkeypatch.setattr(TrainingFolder.wait_for_orphans, "__defaults__", (0.1,))
+    with work.at_work(), pytest.raises(ValueError, match="processes of an earlier start still train into"):
+        trainer.train(pairs, FULL, output=work.output, metrics=tmp_path / "metrics.jsonl")
+    with pytest.raises(ValueError, match="ended with exit code 3"):
+        trainer.train(pairs, FULL, output=work.output, metrics=tmp_path / "metrics.jsonl")
 
 
 def test_a_driver_that_is_interrupted_ends_the_command(spec: ModelSpec, pairs: list[TrainingPair], tmp_path: Path):

@@ -156,6 +156,18 @@ def test_an_address_that_cannot_be_joined_is_a_sentence(address, said):
         made(RayWorkers(Cluster(address=address, start_timeout_s=0.1)), [step("policy")])
 
 
+def test_waiting_for_a_cluster_is_told_on_the_terminal(capfd):
+    ray.shutdown()
+
+    def say(line: str) -> None:
+        os.write(2, f"{line}\n".encode())
+
+    waiting = RayWorkers(Cluster(address="127.0.0.1:9", start_timeout_s=0.1), say=say)
+    with pytest.raises(ValueError, match="no Ray cluster answers"):
+        made(waiting, [step("policy")])
+    assert capfd.readouterr() == ("", "waiting up to 0 s for the Ray cluster at 127.0.0.1:9\n")
+
+
 def test_a_cluster_that_is_started_here_sends_strangers_away():
     """Ray listens on every interface: without the run's own word nothing is told, and nothing is run."""
     fresh = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
@@ -183,6 +195,10 @@ def test_a_dead_node_and_a_dead_driver_leave_equal_results_and_no_replica(tmp_pa
                 together=[("policy",)],
                 say=said.append,
             )
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("crossward.__version__", "9.9")
+                with pytest.raises(ValueError, match=r"node .* has crossward \d.*, the driver 9\.9: install the same"):
+                    made(two, [step("policy")])
             found: dict[int, int] = {}
             with two.crew([step("policy", seconds=0.3, noted=tmp_path / "second")]) as crew:
                 for piece, value in crew.stream(PIECES):

@@ -6,6 +6,8 @@ import pytest
 from tests.support.ray_steps import ray_session
 from tests.support.recipes import config_of, make_recipe
 
+from crossward.engines.ray_workers import RayWorkers
+from crossward.pipeline.assemble import Engines
 from crossward.pipeline.iterate import run
 from crossward.pipeline.progress import Silent
 from crossward.store import manifest
@@ -23,6 +25,19 @@ def digests(directory: RunDir) -> dict[str, str]:
         assert made is not None
         found[name] = made.digest
     return found
+
+
+def test_every_model_takes_what_the_recipe_gives_a_replica(tmp_path: Path):
+    """The float32 models of the noise floor too; no GPU where the device is a CPU."""
+    replicas = {"score_policy": 3, "translate": 2}
+    cluster = {"replicas": replicas, "resources": {"cpus": 4, "memory_gib": 8, "custom": {"disk": 1}}}
+    workers = Engines(config_of(make_recipe(tmp_path) | {"cluster": cluster})).workers()
+    assert isinstance(workers, RayWorkers)
+    pools = {name: asked.pool(name, on_gpus=True) for name, asked in workers._replicas.items()}
+    assert {name: pool.replicas for name, pool in pools.items()} == {
+        "sampler": None, "policy": 3, "reference": None, "translator": 2, "scorer": None,
+    }  # fmt: skip
+    assert all(pool.needs == {"CPU": 4, "GPU": 0, "memory": 8 * 2**30, "disk": 1} for pool in pools.values())
 
 
 def test_a_run_in_a_cluster_has_the_same_digests(tmp_path: Path, capfd: pytest.CaptureFixture[str]):

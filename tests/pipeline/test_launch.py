@@ -34,6 +34,7 @@ def eight(tmp_path: Path) -> Path:
     [
         ("accelerate launch --config_file {eight}", 8),
         ("accelerate launch --config_file={eight} --num_processes 4", 4),
+        ("accelerate launch --config-file {eight} --num-processes=2", 2),
         ("torchrun --nproc-per-node 2", 2),
         ("torchrun --nnodes=3 --nproc_per_node=2", 6),
         ("torchrun --nnodes 1:4 --nproc-per-node 2", None),
@@ -47,7 +48,7 @@ def test_how_many_processes_a_command_starts(words: str, n: int | None, eight: P
 def test_what_cannot_work_is_told_by_check(tmp_path: Path, eight: Path):
     told = {
         "acelerate launch": "the command 'acelerate' is not there",
-        "accelerate launch --config_file none.yaml": "names the configuration none.yaml, which does not exist",
+        "accelerate launch --config_file none.yaml": "accelerate configuration none.yaml does not exist",
         f"accelerate launch --config_file {eight}": "train.batch_size 4 cannot be shared out over 8 processes",
     }
     for number, (words, sentence) in enumerate(told.items()):
@@ -60,8 +61,9 @@ def test_what_cannot_work_is_told_by_check(tmp_path: Path, eight: Path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("num_processes: [", "is no YAML"),
-        ("- 8", "is no configuration of accelerate"),
+        ("num_processes: [", "is not valid YAML"),
+        ("- 8", "must hold keys such as those of recipes/accelerate/ddp.yaml, got list"),
+        ("[" * 5000, "values are nested more than 64 deep"),
         ("num_processes: eight", "num_processes must be a whole number, 1 or more, got 'eight'"),
     ],
 )

@@ -103,7 +103,7 @@ def test_every_policy_answers_and_training_changes_it(tmp_path: Path):
 
 
 def test_counts_add_up_so_that_no_row_is_lost(tmp_path: Path):
-    _, directory = go(make_recipe(tmp_path, iterations=1))
+    config, directory = go(make_recipe(tmp_path, iterations=1))
     for language in LANGUAGES:
         sampled = made(directory, 1, "sample").counts["languages"][language]
         paired = made(directory, 1, "pair").counts["languages"][language]
@@ -114,6 +114,11 @@ def test_counts_add_up_so_that_no_row_is_lost(tmp_path: Path):
     pairs = read_pairs(directory.iteration(1).stage("pair"))
     assert trained["pairs"] + trained["dropped_too_long"] == len(pairs)
     assert {pair.prompt.language for pair in pairs} == set(LANGUAGES)
+    stage = directory.iteration(1).stage("train")
+    assert not stage.references.exists()
+    stage.manifest.unlink()  # as where a kill came between the checkpoint and this
+    run(config, progress=Silent())
+    assert made(directory, 1, "train").counts["training"] == trained
 
 
 def test_running_again_does_nothing_and_more_iterations_continue(tmp_path: Path):

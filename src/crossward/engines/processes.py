@@ -44,6 +44,11 @@ class Processes:
     def sharded(self) -> bool:
         return self.sharding != "none"
 
+    @property
+    def plain(self) -> bool:
+        """One process with whole weights: the library's Trainer keeps its states as of any training."""
+        return self.count == 1 and not self.sharded
+
     def accumulation(self, batch: int, micro: int) -> int:
         """Micro-batches of a process in a step. Raises ValueError where a step cannot be shared out evenly."""
         if batch % micro:
@@ -57,7 +62,7 @@ class Processes:
 
     def device(self, name: str) -> str:
         """Where this process trains: its own GPU, where the recipe's device is one."""
-        if self.count == 1 and not self.sharded:
+        if self.plain:
             return name
         if resolve_device(name).type == "cpu":
             return "cpu"
@@ -188,7 +193,7 @@ ALONE = Processes()
 
 def processes_here(environment: Mapping[str, str] = os.environ) -> Processes:
     """What torchrun and accelerate say in the environment. Raises ValueError for what this training does not know."""
-    flags = {name: environment.get(f"ACCELERATE_USE_{name}", "false").lower() == "true" for name in _OTHERS}
+    flags = {name: environment.get(f"ACCELERATE_USE_{name}", "false").lower() == "true" for name in _FLAGS}
     if odd := [name for name in ("MEGATRON_LM", "PARALLELISM_CONFIG") if flags[name]]:
         raise ValueError(f"training does not know {odd[0]} of accelerate's configuration: use DDP, FSDP2 or ZeRO")
     if flags["FSDP"] and environment.get("FSDP_VERSION", "1") != "2":
@@ -207,7 +212,7 @@ def part_of(whole: Tensor, number: int, size: int) -> Tensor:
     return functional.pad(part, (0, size - part.numel()))
 
 
-_OTHERS = ("FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG")
+_FLAGS = ("FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG")
 
 
 def _kept(model: PreTrainedModel | PeftModel, state: dict[str, Any]) -> Weights:

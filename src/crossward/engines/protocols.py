@@ -140,6 +140,14 @@ class Work:
         """The share of processed tokens that were not needed, 0 to 1."""
         return 1.0 - self.unique_tokens / self.processed_tokens if self.processed_tokens else 0.0
 
+    def since(self, before: "Work") -> "Work":
+        """What was done after it had done `before`."""
+        return Work(
+            unique_tokens=self.unique_tokens - before.unique_tokens,
+            processed_tokens=self.processed_tokens - before.processed_tokens,
+            seconds=self.seconds - before.seconds,
+        )
+
 
 class Kept(Protocol):
     """Answers that were paid for, by what was asked: kept from one process to the next."""

@@ -70,17 +70,17 @@ def connect(cluster: Cluster, say: Callable[[str], None]) -> tuple[str, bool]:
 
     joins = not ray.is_initialized()
     if joins:
-        with _quietly():
-            if cluster.address is None:
-                _start(cluster.start_timeout_s)
-            else:
-                _join(cluster.address, cluster.start_timeout_s, say)
-        if cluster.address is not None:
+        if cluster.address is None:
+            _start(cluster.start_timeout_s)
+        else:
+            _join(cluster.address, cluster.start_timeout_s, say)
             _require_alike(cluster)
     return ray.util.get_node_ip_address(), joins
 
 
-def when_there(plan: Callable[[Sequence[Mapping[str, float]]], Found], cluster: Cluster, say: Callable[[str], None]):
+def when_there(
+    plan: Callable[[Sequence[Mapping[str, float]]], Found], cluster: Cluster, say: Callable[[str], None]
+) -> Found:
     """plan(what each node has); where it raises ValueError, again as nodes come, until the time is over."""
     deadline = time.monotonic() + (0.0 if cluster.address is None else cluster.start_timeout_s)
     told = False
@@ -201,7 +201,8 @@ def _start(timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
+            with _quietly():
+                ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
             return
         except Exception as error:  # Ray raises plain ones
             ray.shutdown()
@@ -210,6 +211,7 @@ def _start(timeout_s: float) -> None:
                     f"Ray does not start on this machine within {timeout_s:.0f} s ({first_line(error)}): is it too "
                     "busy, or its memory too small? Ray's logs are in /tmp/ray/session_latest/logs"
                 ) from error
+        time.sleep(PAUSE_S)
 
 
 def _join(address: str, timeout_s: float, say: Callable[[str], None]) -> None:
@@ -227,7 +229,8 @@ def _join(address: str, timeout_s: float, say: Callable[[str], None]) -> None:
         try:
             if place := _host_and_port(_noted() if address == "auto" else address):
                 socket.create_connection(place, timeout=5.0).close()  # Ray itself would wait for minutes
-            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+            with _quietly():
+                ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
             return
         except (OSError, ValueError) as error:
             if time.monotonic() >= deadline:
@@ -257,7 +260,7 @@ def _noted() -> str:
     noted = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
     with suppress(OSError):
         return os.environ.get("RAY_ADDRESS") or noted.read_text(encoding="utf-8").strip()
-    return os.environ.get("RAY_ADDRESS", "")
+    return ""
 
 
 def _require_alike(cluster: Cluster) -> None:

@@ -21,6 +21,7 @@ from crossward.engines.protocols import Judged, Work, no_progress
 from crossward.engines.workers import Piece, Step
 
 LOOK_S = 1.0  # between two looks of a replica at whether it is needed
+SHOWN_S = 10.0  # within which a node must see what another wrote on a shared file system
 Row = dict[str, Any]  # place: of the piece; piece, value, failure: pickled
 
 
@@ -88,7 +89,7 @@ class Replica:
     def __init__(self, step: bytes, around: Surroundings, record: Any) -> None:
         self._around, self._record = around, record
         self._name = "a step"
-        self._node, self._identity = _here()
+        self._identity = _identity()
         self._failure: Failure | None = None
         self._engine: Any = None
         self._at_work = False
@@ -106,7 +107,7 @@ class Replica:
             self._engine = self._step.open()
             _asked(record.opened.remote(self._name, self._identity))
         except Exception as error:
-            self._failure = self._failed(error, "")
+            self._failure = failure_of(error, step=self._name, piece="", around=around)
 
     def __call__(self, row: Row) -> Row:
         """The row with what the step made of its piece; rows that failed pass through."""
@@ -130,7 +131,7 @@ class Replica:
             return made
         except Exception as error:
             self._record.end.remote(self._name, name)
-            return {**row, "failure": pickle.dumps(self._failed(error, name))}
+            return {**row, "failure": pickle.dumps(failure_of(error, step=self._name, piece=name, around=self._around))}
         finally:
             self._at_work = False
 
@@ -153,10 +154,6 @@ class Replica:
             self._engine.close()
         ray.kill(ray.get_runtime_context().current_actor)
 
-    def _failed(self, error: Exception, piece: str) -> Failure:
-        node = "" if self._node == self._around.node else self._node
-        return failure_of(error, step=self._name, piece=piece, node=node)
-
 
 class ScorerReplica:
     """The engine of one step, a scorer, by itself. An answer brings what the scorer did for it."""
@@ -166,7 +163,6 @@ class ScorerReplica:
         self._around = around
         self._step: Step = pickle.loads(step)
         self._engine: Any = None
-        self._node, _ = _here()
 
     def score(
         self, groups: Sequence[Judged], per_token: bool
@@ -176,22 +172,15 @@ class ScorerReplica:
                 self._engine = self._step.open()
             before = replace(self._engine.work)
             found = self._engine.score(groups, per_token=per_token)
-            done = self._engine.work
-            return found, Work(
-                unique_tokens=done.unique_tokens - before.unique_tokens,
-                processed_tokens=done.processed_tokens - before.processed_tokens,
-                seconds=done.seconds - before.seconds,
-            )
+            return found, self._engine.work.since(before)
         except Exception as error:
-            node = "" if self._node == self._around.node else self._node
-            return failure_of(error, step=self._step.name, piece="", node=node)
+            return failure_of(error, step=self._step.name, piece="", around=self._around)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """What a node says of itself: versions, and whether it sees the driver's folder."""
 
-    node: str
     python: str
     ray: str
     crossward: str
@@ -207,7 +196,7 @@ def look_around(folder: str, shared: str, expected: str) -> Look:
     from crossward import __version__
 
     problem = "" if Path(folder).is_dir() else f"it has no folder {folder}"
-    deadline = time.monotonic() + 10.0  # what another node wrote may show seconds later
+    deadline = time.monotonic() + SHOWN_S
     while shared and not problem:
         try:
             found = Path(shared).read_text(encoding="utf-8")
@@ -219,7 +208,6 @@ def look_around(folder: str, shared: str, expected: str) -> Look:
             problem = f"it does not see the driver's files in {Path(shared).parent}"
         time.sleep(0.2)
     return Look(
-        node=_here()[0],
         python=platform.python_version(),
         ray=ray.__version__,
         crossward=__version__,
@@ -233,14 +221,17 @@ def settle_here(around: Surroundings) -> None:
         os.chdir(around.folder)
     except OSError as error:
         raise ValueError(
-            f"node {_here()[0]} has no folder {around.folder} ({error.strerror}): every node must see the driver's "
+            f"node {_node()} has no folder {around.folder} ({error.strerror}): every node must see the driver's "
             "files under the same path"
         ) from None
     os.environ.update(around.variables)
 
 
-def failure_of(error: Exception, *, step: str, piece: str, node: str) -> Failure:
-    """What can be mended goes back as it is, other errors as text: their class may need what the driver lacks."""
+def failure_of(error: Exception, *, step: str, piece: str, around: Surroundings) -> Failure:
+    """What can be mended goes back as it is, other errors as text: their class may need what the driver lacks.
+
+    The node is named where it is not the driver's.
+    """
     match error:
         case ValueError():
             kept: Exception | None = ValueError(str(error))
@@ -250,8 +241,8 @@ def failure_of(error: Exception, *, step: str, piece: str, node: str) -> Failure
             kept = OSError(error.errno, error.strerror, error.filename) if error.errno else OSError(str(error))
         case _:
             kept = None
-    told = "".join(traceback.format_exception(error))
-    return Failure(error=kept, told=told, step=step, piece=piece, node=node)
+    told, node = "".join(traceback.format_exception(error)), _node()
+    return Failure(error=kept, told=told, step=step, piece=piece, node="" if node == around.node else node)
 
 
 def error_of(failure: Failure) -> Exception:
@@ -269,12 +260,18 @@ def error_of(failure: Failure) -> Exception:
             return error
 
 
-def _here() -> tuple[str, str]:
-    """The node's address and who this process is: the same for a replica that was started again."""
+def _node() -> str:
+    """This node's address."""
     import ray  # pyright: ignore[reportMissingImports]
 
-    context = ray.get_runtime_context()
-    return ray.util.get_node_ip_address(), context.get_actor_id() or ""
+    return ray.util.get_node_ip_address()
+
+
+def _identity() -> str:
+    """Who this process is: the same for a replica that was started again."""
+    import ray  # pyright: ignore[reportMissingImports]
+
+    return ray.get_runtime_context().get_actor_id() or ""
 
 
 def _asked(reference: Any) -> Any:

@@ -58,6 +58,8 @@ class RayWorkers:
     where an engine is opened, before it reads the environment. `say` tells of waiting.
     """
 
+    here = False
+
     def __init__(
         self,
         cluster: Cluster,
@@ -67,7 +69,6 @@ class RayWorkers:
         variables: Mapping[str, str] | None = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.here = False
         self.cluster = cluster
         self._replicas = replicas or {}
         self._together = together
@@ -214,9 +215,10 @@ class RayScorer:
             with head_watched(ray_cluster.head(), self._workers.say):
                 found = ray.get(actor.score.remote(groups, per_token))
         except RayError as error:
+            said, logs = ray_cluster.first_line(error), ray_cluster.where_logs_are()
             raise ValueError(
-                f"the {self._step.name} could not score on the cluster: {ray_cluster.first_line(error)}: its process "
-                f"died again and again (out of memory?); {ray_cluster.where_logs_are()}"
+                f"the {self._step.name} could not score on the cluster: {said}: its process died again and again (out "
+                f"of memory?); {logs}"
             ) from error
         if isinstance(found, Failure):
             raise error_of(found)

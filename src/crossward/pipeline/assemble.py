@@ -72,7 +72,8 @@ class Engines:
             return IN_PROCESS
         scoring, own = self.config.score.engine, self.sample_engine("evaluate")["engine"]
         translating = own if self.config.translator.engine == "policy" else self.config.translator.engine
-        engines = {"sampler": own, "policy": scoring, "reference": scoring, "translator": translating, "judge": "vllm"}
+        engines = {"sampler": own, "policy": scoring, "reference": scoring, "translator": translating}
+        engines["scorer"] = "transformers"  # the noise floor's, in float32
         return recipe_workers(self.config, engines, self.progress)
 
     def model(self, path: str, revision: str | None, *, fingerprint: str | None = None) -> Model:

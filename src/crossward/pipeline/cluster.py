@@ -77,7 +77,7 @@ def _replicas(config: Config, engines: Mapping[str, str]) -> dict[str, Replicas]
 
     return {
         step: Replicas(
-            count=counts[step],
+            count=counts.get(step),
             cpus=float(config.runtime.threads or 1) if own.cpus is None else own.cpus,
             gpus=gpus(engine),
             memory_gib=own.memory_gib,

@@ -6,15 +6,9 @@ Reads the command's words and the configuration that they name; starts nothing.
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from crossward.config import Config
 from crossward.engines.launched_trainer import found_program
-
-_CONFIG = ("config_file",)
-_PROCESSES = ("num_processes",)  # accelerate: over all machines
-_PER_MACHINE = ("nproc_per_node", "nproc-per-node")  # torchrun
-_MACHINES = ("nnodes",)
+from crossward.yaml_keys import read_yaml
 
 
 def require_launch(config: Config) -> str:
@@ -39,36 +33,27 @@ def processes_of(launch: Sequence[str]) -> int | None:
     """How many processes a command starts in all, as far as its words and its configuration say; ValueError for a
     configuration that is not there or cannot be read.
     """
-    configured = _configured(file) if (file := _value(launch, _CONFIG)) is not None else None
-    if (told := _number(_value(launch, _PROCESSES))) is not None:
+    configured = _configured(file) if (file := _value(launch, "config_file")) is not None else None
+    if (told := _number(_value(launch, "num_processes"))) is not None:  # accelerate: over all machines
         return told
-    if (each := _number(_value(launch, _PER_MACHINE))) is not None:
-        machines = _value(launch, _MACHINES)
+    if (each := _number(_value(launch, "nproc_per_node"))) is not None:  # torchrun: on each
+        machines = _value(launch, "nnodes")
         return each if machines is None else None if (n := _number(machines)) is None else each * n
     return configured
 
 
 def _configured(name: str) -> int | None:
-    path = Path(name)
-    if not path.is_file():
-        raise ValueError(f"train.launch names the configuration {name}, which does not exist: see recipes/accelerate/")
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{name} is no YAML ({str(error).splitlines()[0]}): see recipes/accelerate/") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{name} is no configuration of accelerate: expected keys such as num_processes")
-    n = found.get("num_processes")
+    n = read_yaml(Path(name), "accelerate configuration", example="recipes/accelerate/ddp.yaml").get("num_processes")
     if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
         raise ValueError(f"{name}: num_processes must be a whole number, 1 or more, got {n!r}")
     return n
 
 
-def _value(launch: Sequence[str], names: Sequence[str]) -> str | None:
-    """What stands behind an option, as `--name value` or `--name=value`."""
+def _value(launch: Sequence[str], name: str) -> str | None:
+    """What stands behind an option, as `--name value` or `--name=value`; both commands take - for _ in names."""
     for place, word in enumerate(launch):
         option, equals, value = word.partition("=")
-        if option.startswith("--") and option[2:] in names:
+        if option.startswith("--") and option[2:].replace("-", "_") == name:
             return value if equals else launch[place + 1] if place + 1 < len(launch) else None
     return None
 

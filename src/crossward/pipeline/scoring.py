@@ -5,7 +5,7 @@ other's weights; every step reads the shard itself, and only numbers go from one
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -72,9 +72,8 @@ def _score_piece(
     judging: Judging, per_token: bool, scorer: Scorer, piece: Piece, before: Scores | None, advance: Advance
 ) -> Scores:
     found: list[tuple[ResponseLogprob | None, ...]] = []
-    was = asdict(scorer.work)
+    was = replace(scorer.work)
     for _, asked in judging.windows(piece):
         found += scorer.score([judged for judged, _ in asked], per_token=per_token, advance=advance)
     done = before or Scores()
-    spent = Work(**{name: value - was[name] for name, value in asdict(scorer.work).items()})
-    return Scores(values=(*done.values, found), work=(*done.work, spent))
+    return Scores(values=(*done.values, found), work=(*done.work, scorer.work.since(was)))
