@@ -244,3 +244,22 @@ def test_a_packed_answer_is_unpacked_once_and_no_further_than_it_may_grow(
             return
         with pytest.raises(Again, match=said):
             asyncio.run(ask(server.base_url))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("SSL_CERT_FILE", __file__, r"SSL_CERT_FILE is '.*', and it holds no certificates: name a file"),
+        ("SSL_CERT_FILE", "/nonexistent", "SSL_CERT_FILE is '/nonexistent', and there is no such file: name a file"),
+        ("ALL_PROXY", "socks5://me:SECRET@127.0.0.1:9", r"the proxy that the environment names .* speaks socks"),
+        ("ALL_PROXY", "gopher://me:SECRET@127.0.0.1:9", r"the proxy that the environment names .* is no address"),
+    ],
+)
+def test_an_environment_that_nothing_can_be_asked_with_is_one_sentence(
+    name: str, value: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(name, value)
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    with pytest.raises(ValueError, match=sentence) as caught:
+        ChatEndpoint(Endpoint(base_url="http://localhost:1/v1", model="m", concurrency=1)).client()
+    assert "SECRET" not in str(caught.value)

@@ -5,16 +5,21 @@ before anyone can look. Knows no protocol; endpoint.py does.
 """
 
 import json as json_library
+import os
+import ssl
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from crossward.core.plain_text import shown
 
 LARGEST_ANSWER_BYTES = 2**26
 BLOCK_BYTES = 2**16
 DEEPEST = 64  # brackets within brackets of an answer
 
 
+_PROXY = "the proxy that the environment names (ALL_PROXY, HTTPS_PROXY or HTTP_PROXY)"
 _CODINGS = ("gzip", "x-gzip", "deflate")
 _EITHER = zlib.MAX_WBITS | 32  # gzip's header or zlib's
 
@@ -43,16 +48,23 @@ class Connections:
     """
 
     def __init__(self, httpx: Any, headers: Mapping[str, str], *, slots: int, timeout_s: float) -> None:
-        certificates = httpx.create_ssl_context()
-        self._clients = [
-            httpx.AsyncClient(
-                headers={"Accept-Encoding": "gzip", **headers},
-                limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
-                timeout=timeout_s,
-                verify=certificates,
-            )
-            for _ in range(slots)
-        ]
+        certificates = _certificates(httpx)
+        try:
+            self._clients = [
+                httpx.AsyncClient(
+                    headers={"Accept-Encoding": "gzip", **headers},
+                    limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
+                    timeout=timeout_s,
+                    verify=certificates,
+                )
+                for _ in range(slots)
+            ]
+        except ImportError:
+            raise ValueError(
+                f"{_PROXY} speaks socks: name one that speaks http, or pip install 'httpx[socks]'"
+            ) from None
+        except (ValueError, httpx.InvalidURL):  # the proxy may hold a password, and is not repeated
+            raise ValueError(f"{_PROXY} is no address such as http://HOST:PORT: correct or unset it") from None
         self._free = list(self._clients)
 
     async def __aenter__(self) -> "Connections":
@@ -77,6 +89,18 @@ class Connections:
                 return Reply(status=reply.status_code, headers=reply.headers, content=content.whole())
         finally:
             self._free.append(client)
+
+
+def _certificates(httpx: Any) -> ssl.SSLContext:
+    """What servers are verified with. ValueError where the environment names authorities that cannot be read."""
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:  # SSLError too
+        name = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "SSL_CERT_FILE")
+        why = "there is no such file" if isinstance(error, FileNotFoundError) else "it holds no certificates"
+        raise ValueError(
+            f"{name} is {shown(os.environ.get(name, ''))}, and {why}: name a file of certificates in PEM, or unset it"
+        ) from None
 
 
 class _Unpacked:
