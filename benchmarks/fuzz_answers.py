@@ -4,10 +4,11 @@ Replies go through the real client, over a transport that hands the bytes over i
 """
 
 import asyncio
+import gzip
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,13 +53,21 @@ class _Wire:
         self._connections._free = list(self._connections._clients)
 
     def _respond(self, request: Any) -> Any:
-        """The first byte chooses the status, where it is not JSON's."""
+        """The first byte chooses the status or the coding, where it is not JSON's."""
         import httpx
 
-        status = {ord("4"): 400, ord("5"): 503, ord("9"): 429, ord("0"): 404}.get(
-            self.reply[:1][0] if self.reply else 0
-        )
-        return httpx.Response(status or 200, content=self.reply[1:] if status else self.reply)
+        chosen = self.reply[:1].decode("latin-1")
+        status = {"4": 400, "5": 503, "9": 429, "0": 404}.get(chosen)
+        coding = {"z": "gzip", "Z": "gzip, gzip", "Y": "br"}.get(chosen)
+        content = self.reply[1:] if status or coding else self.reply
+
+        class Sent(httpx.AsyncByteStream):
+            """Not read before the client reads it, as from a network."""
+
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                yield content
+
+        return httpx.Response(status or 200, headers={"content-encoding": coding} if coding else None, stream=Sent())
 
     def ask(self, reply: bytes, ask: Callable[[Any], Any]) -> object:
         """What `ask` makes of the reply. An answer that is to be asked for again is told as an error."""
@@ -286,6 +295,9 @@ def _replies(*values: Any) -> Callable[[], Sequence[bytes]]:
         *(text + b"\n" for text in json_of(*values)()),
         b'4{"error": "logprobs"}',
         b"9busy",
+        *(b"z" + gzip.compress(text, mtime=0) for text in json_of(*values)()),
+        b"Z" + gzip.compress(gzip.compress(b"{}", mtime=0), mtime=0),
+        b"Y{}",
     ]
 
 

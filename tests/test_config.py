@@ -156,3 +156,23 @@ def test_bad_overrides(tmp_path: Path, override: str):
 def test_the_resolved_config_reads_back_as_itself():
     config = parse(dict(MINIMAL), where="test")
     assert Config.model_validate(yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json")))) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("evaluate.judge.api_key sk-SECRET1234", "override 'evaluate.judge.api_key' must look like"),
+        (
+            'evaluate.judge.api_key_env="sk-SECRET1234',
+            "override 'evaluate.judge.api_key_env': its value is none of YAML",
+        ),
+        ("sk-SECRET1234", "an override .* must look like"),
+        ("run.x=sk-SECRET1234", "override 'run.x': 'run' is a value"),
+        ("cluster.address=me:SECRET1234@host:6379", r"cluster\.address: the address holds a user or a password"),
+        ("cluster.address=ray://me:SECRET1234@host:6379", r"cluster\.address: the address holds a user or a password"),
+    ],
+)
+def test_an_override_that_is_wrong_is_told_without_its_value(tmp_path: Path, override: str, told: str):
+    with pytest.raises(ValueError, match=told) as caught:
+        load(recipe(tmp_path), [override])
+    assert "SECRET" not in str(caught.value)

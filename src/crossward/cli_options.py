@@ -40,7 +40,10 @@ Compatibility = Annotated[
 
 def _say_trusted(trusted: bool) -> bool:
     if trusted:
-        console.note("--trust-remote-code: code of the models named here MAY RUN on this machine with your rights")
+        console.note(
+            "--trust-remote-code: code of the models named here (of an adapter, also that of the base it names) "
+            "MAY RUN on this machine with your rights"
+        )
     return trusted
 
 

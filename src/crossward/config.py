@@ -4,6 +4,7 @@ An unknown key is refused, and the nearest known one named. The sections are in 
 into plain arguments; core and engines never see them.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -235,13 +236,19 @@ def parse(tree: dict[str, Any], *, where: str) -> Config:
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
-    """Set one `a.b.c=value` in the tree; the value is read as YAML."""
+    """Set one `a.b.c=value` in the tree; the value is read as YAML, and never repeated: it may be a key.
+
+    What stands before = is told where it looks like a recipe's key, and not like the end of something in base64.
+    """
     key, equals, value = override.partition("=")
+    first = (key.split() or [""])[0]
+    plain = re.fullmatch(r"[a-z_]+(\.[a-z_]+)*", first) and (equals or "." in first)
+    told = f"override {shown(first)}" if plain else "an override (not repeated here, it may hold a key)"
     if not equals or not key:
-        raise ValueError(f"override {shown(override)} must look like section.key=value, for instance sample.n=4")
+        raise ValueError(f"{told} must look like section.key=value, for instance sample.n=4")
     try:
         put(tree, key, load_yaml(value))
     except yaml.YAMLError:
-        raise ValueError(f"override {shown(override)}: {shown(value)} is not a YAML value") from None
+        raise ValueError(f"{told}: its value is none of YAML: look at its quotes and brackets") from None
     except ValueError as error:
-        raise ValueError(f"override {shown(override)}: {error}") from None
+        raise ValueError(f"{told}: {error}") from None

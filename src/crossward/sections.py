@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from crossward.core.addresses import require_address, require_variable
+from crossward.core.addresses import require_address, require_no_password, require_variable
 from crossward.core.judging import Order
 from crossward.core.pairing import AlphaSearch, Choice, LengthUnit
 from crossward.core.winrates import Variant
@@ -301,7 +301,7 @@ class Cluster(Section):
     `address` None starts one on this machine. No key here changes what is computed.
     """
 
-    address: Annotated[str, Field(min_length=1)] | None = None
+    address: Annotated[str, Field(min_length=1), AfterValidator(require_no_password)] | None = None
     replicas: Positive | Literal["auto"] | ClusterReplicas = "auto"
     resources: ClusterResources = ClusterResources()
     restarts: Annotated[int, Field(ge=0)] = 3

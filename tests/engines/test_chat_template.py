@@ -11,7 +11,7 @@ import pytest
 from tests.support.families import FAMILIES, make_tokenizer
 
 from crossward.engines.chat_template import LONGEST_TEMPLATE, BoundedTemplate
-from crossward.engines.template_sandbox import LONGEST_S
+from crossward.engines.template_meter import LONGEST_S
 from crossward.engines.tokens import ChatTokens
 
 CONVERSATION: list[dict[str, Any]] = [
@@ -110,6 +110,23 @@ BOMBS = {  # each would take hours or all memory
     "slices": "{% set x = 'a' * 10**6 %}{% for i in range(99999) %}{% if x[1:] == x[:-1] %}{% endif %}{% endfor %}",
     "lazy lists": "{{ range(99999) | map('string') | map('replace', '9', 'a' * 10**5) | list | length }}",
     "lorem ipsum": "{{ lipsum(n=10**6) }}",
+    "round": "{{ 1.5 | round(10**9, 'ceil') }}",
+    "round to tens": "{{ 7 | round(-10**9) }}",
+    "round in map": "{{ [1.5] | map('round', 10**9, 'floor') | list }}",
+    "indent after form feeds": "{{ ('a\x0c' * 200000) | indent(10**6) }}",
+    "strip": "{{ ('a' * 2000000).strip(('b' * 2000000) ~ 'a') }}",
+    "trim": "{{ ('a' * 2000000) | trim(('b' * 2000000) ~ 'a') }}",
+    "rfind": "{{ ('a' * 2000000).rfind('ab' ~ ('a' * 1000000)) }}",
+    "rsplit": "{{ ('a' * 2000000).rsplit(sep='ab' ~ ('a' * 1000000)) }}",
+    "colliding keys": "{{ {}.fromkeys(range(0, (2**61 - 1) * 99999, 2**61 - 1)) | length }}",
+    "a long attribute": "{{ range(99999) | map('string') | list | sort(attribute='0' ~ ('.0' * 1000000)) }}",
+    "a long date": "{{ strftime_now(('a' * 4000000) ~ '%999999999Y') }}",
+    "format by an attribute": "{% set n = namespace(x='A' * 4000000) %}{{ ('{0.x}' * 1000).format(n) }}",
+    "format by an item": "{% set n = cycler('A' * 4000000) %}{{ ('{0[current]}' * 1000).format(n) }}",
+    "sort by an attribute": "{% set n = namespace(x='A' * 4000000) %}{{ ([n] * 9999) | sort(attribute='x') }}",
+    "join by an attribute": "{% set n = namespace(x='A' * 4000000) %}{{ ([n] * 9999) | join(attribute='x') }}",
+    "groups of one name": "{{ range(99999) | groupby('nope', default='A' * 4000000) }}",
+    "sort one text": "{{ range(99999) | map(attribute='nope', default='A' * 4000000) | sort }}",
 }  # fmt: skip
 FORBIDDEN = {
     "Python": "{{ ''.__class__.__mro__ }}",

@@ -1,8 +1,10 @@
 """Asking a server patiently: addresses and keys, pauses, what a server asks to wait, and the window that it closes."""
 
 import asyncio
+import gzip
 import sys
 import time
+import zlib
 from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
@@ -12,8 +14,10 @@ import pytest
 from tests.support.certificates import self_signed
 from tests.support.chat_server import Reply, Request, chat_server, choices
 
+from crossward.engines import connections
 from crossward.engines.endpoint import (
     LONGEST_WAIT_ASKED_S,
+    Again,
     ChatEndpoint,
     Endpoint,
     completions_url,
@@ -201,3 +205,61 @@ def ask_once(endpoint: Endpoint) -> Any:
             return await chat.post(client, body, name="prompt 1")
 
     return asyncio.run(ask())
+
+
+def packed(content: bytes, times: int = 1) -> bytes:
+    for _ in range(times):
+        content = gzip.compress(content)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("coding", "content", "said"),
+    [
+        ("gzip", packed(b'{"a": 1}'), None),
+        ("deflate", zlib.compress(b'{"a": 1}'), None),
+        ("identity", b'{"a": 1}', None),
+        ("gzip", packed(b" " * 2**20), "longer than"),
+        ("gzip, gzip", packed(b'{"a": 1}', 2), "packed in a way that was not asked for"),
+        ("identity, gzip, x-gzip", packed(b" " * 2**24, 2), "packed in a way that was not asked for"),
+        ("br", b'{"a": 1}', "packed in a way that was not asked for"),
+        ("zstd", b'{"a": 1}', "packed in a way that was not asked for"),
+        ("gzip", b'{"a": 1}', "not packed as it says"),
+        ("gzip", packed(b'{"a": 1}')[:-9], "ends before its end"),
+    ],
+)
+def test_a_packed_answer_is_unpacked_once_and_no_further_than_it_may_grow(
+    coding: str, content: bytes, said: str | None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(connections, "LARGEST_ANSWER_BYTES", 2**16)
+
+    async def ask(url: str) -> Any:
+        chat = ChatEndpoint(Endpoint(base_url=url, model="m", concurrency=1))
+        async with chat.client() as client:
+            return await chat.post(client, {"model": "m"}, name="q")
+
+    with chat_server(lambda request, before: Reply(body=content, headers={"content-encoding": coding})) as server:
+        if said is None:
+            assert asyncio.run(ask(server.base_url)) == {"a": 1}
+            return
+        with pytest.raises(Again, match=said):
+            asyncio.run(ask(server.base_url))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("SSL_CERT_FILE", __file__, r"SSL_CERT_FILE is '.*', and it holds no certificates: name a file"),
+        ("SSL_CERT_FILE", "/nonexistent", "SSL_CERT_FILE is '/nonexistent', and there is no such file: name a file"),
+        ("ALL_PROXY", "socks5://me:SECRET@127.0.0.1:9", r"the proxy that the environment names .* speaks socks"),
+        ("ALL_PROXY", "gopher://me:SECRET@127.0.0.1:9", r"the proxy that the environment names .* is no address"),
+    ],
+)
+def test_an_environment_that_nothing_can_be_asked_with_is_one_sentence(
+    name: str, value: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(name, value)
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    with pytest.raises(ValueError, match=sentence) as caught:
+        ChatEndpoint(Endpoint(base_url="http://localhost:1/v1", model="m", concurrency=1)).client()
+    assert "SECRET" not in str(caught.value)

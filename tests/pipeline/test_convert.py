@@ -111,6 +111,24 @@ def test_an_index_reaches_no_other_folder(whole: Path, tmp_path: Path):
         convert(str(old), tmp_path / "new")
 
 
+def test_links_are_followed_only_within_the_model(whole: Path, tmp_path: Path):
+    old = pickled(whole, tmp_path / "models--a--b" / "snapshots" / "1")
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    for name, target in (("LICENSE", secret), ("README.md", Path("../../../secret"))):
+        (old / name).symlink_to(target)
+        with pytest.raises(ValueError, match=rf"{name} is a link that leads out of the model"):
+            convert(str(old), tmp_path / "new")
+        (old / name).unlink()
+    blobs = tmp_path / "models--a--b" / "blobs"
+    blobs.mkdir()
+    for place, name in (("y", "config.json"), ("z", "pytorch_model.bin")):
+        (old / name).rename(blobs / place)
+        (old / name).symlink_to(f"../../blobs/{place}")
+    (old / "LICENSE").symlink_to("config.json")
+    assert {"LICENSE", "config.json"} <= set(convert(str(old), tmp_path / "new")["copied"])
+
+
 def test_nothing_to_convert_and_nowhere_to_write(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     for model, sentence in ((whole, "nothing to convert"), (tmp_path, "nothing to convert")):
         called = call(capsys, "convert", model, "--output", tmp_path / "new")

@@ -1,6 +1,7 @@
 """Prompts from every kind of file, joined by id, and one clear sentence for each way in which a file can be wrong."""
 
 import csv
+import gzip
 import json
 from pathlib import Path
 
@@ -75,6 +76,78 @@ def test_a_folder_of_data_files_is_read_as_a_dataset(tmp_path: Path, monkeypatch
     (tmp_path / "set").mkdir()
     write(tmp_path / "set" / "train.jsonl", rows_of(EN))
     assert read_rows(Source(path=str(tmp_path / "set"))) == rows_of(EN)
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "OUTSIDE",
+        "../outside.jsonl",
+        "a/../../outside.jsonl",
+        "http://127.0.0.1:9/x.jsonl",
+        "zip://x::y.zip",
+        "~/x.jsonl",
+    ],
+)
+@pytest.mark.parametrize("file", ["README.md", ".huggingface.yaml"])
+def test_a_data_sets_folder_names_nothing_outside_it(tmp_path: Path, named: str, file: str, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "set").mkdir()
+    outside = write(tmp_path / "outside.jsonl", rows_of(EN))
+    where = str(outside) if named == "OUTSIDE" else named
+    for files in (where, [{"split": "train", "path": ["train.jsonl", where]}]):
+        text = json.dumps({"configs": [{"config_name": "default", "data_files": files}]})
+        (tmp_path / "set" / file).write_text(f"---\n{text}\n---\n" if file == "README.md" else text)
+        with pytest.raises(ValueError, match=r"to be read, which is not in the data set's folder") as caught:
+            read_rows(Source(path=str(tmp_path / "set")))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_data_sets_folder_is_not_unpacked_and_its_links_stay_in_it(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    rows = write(tmp_path / "rows.jsonl", rows_of(EN))
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for name, content in (("a.zip", b""), ("a.jsonl.gz", b""), ("a.jsonl", gzip.compress(rows.read_bytes()))):
+        (folder / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name} is an archive, which is not unpacked"):
+            read_rows(Source(path=str(folder)))
+        (folder / name).unlink()
+    (folder / "a.jsonl").symlink_to(rows)
+    with pytest.raises(ValueError, match=r"a\.jsonl is a link that leads out of the data set"):
+        read_rows(Source(path=str(folder)))
+    cached = tmp_path / "datasets--a--b"
+    (cached / "snapshots" / "1").mkdir(parents=True)
+    (cached / "blobs").mkdir()
+    rows.rename(cached / "blobs" / "y")
+    (cached / "snapshots" / "1" / "x.jsonl").symlink_to("../../blobs/y")
+    assert read_rows(Source(path=str(cached / "snapshots" / "1"))) == rows_of(EN)
+
+
+def test_a_picture_that_a_row_names_is_not_read(tmp_path: Path, monkeypatch):
+    from datasets import Features, Image, Value
+
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    row = {"id": "1", "instruction": "Name it.", "seen": {"bytes": None, "path": "http://127.0.0.1:9/x.png"}}
+    features = Features({"id": Value("string"), "instruction": Value("string"), "seen": Image()})
+    (tmp_path / "set").mkdir()
+    pq.write_table(pa.Table.from_pylist([row], schema=features.arrow_schema), tmp_path / "set" / "train.parquet")
+    assert read_rows(Source(path=str(tmp_path / "set"))) == [row]
+
+
+def test_a_saved_dataset_reads_its_own_files(tmp_path: Path):
+    from datasets import Dataset
+
+    Dataset.from_list(rows_of(EN)).save_to_disk(tmp_path / "set")
+    state = tmp_path / "set" / "state.json"
+    tree = json.loads(state.read_text())
+    state.write_text(json.dumps(tree | {"_data_files": [{"filename": "../other/data.arrow"}]}))
+    with pytest.raises(ValueError, match=r"state\.json names '\.\./other/data\.arrow' to be read"):
+        read_rows(Source(path=str(tmp_path / "set")))
+    state.unlink()
+    (tmp_path / "set" / "dataset_dict.json").write_text('{"splits": ["train", "../other"]}')
+    with pytest.raises(ValueError, match=r"dataset_dict\.json names '\.\./other' to be read"):
+        read_rows(Source(path=str(tmp_path / "set")))
 
 
 def test_ids_join_and_the_english_file_orders(tmp_path: Path):

@@ -16,7 +16,7 @@ Request = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What to send: a JSON value or raw text, after `delay_s`; `drop` closes the connection without an answer.
+    """What to send: a JSON value, raw text or bytes, after `delay_s`; `drop` closes the connection without an answer.
 
     `cut` closes it in the midst of one.
     """
@@ -80,8 +80,8 @@ def chat_server(answer: Answer = obliging, *, tls: Path | None = None) -> Iterat
             if reply.drop:
                 self.close_connection = True
                 return
-            text = reply.body if isinstance(reply.body, str) else json.dumps(reply.body)
-            content = text.encode()
+            text = reply.body if isinstance(reply.body, str | bytes) else json.dumps(reply.body)
+            content = text if isinstance(text, bytes) else text.encode()
             self.send_response(reply.status)
             kind = "text/html" if isinstance(reply.body, str) else "application/json"
             for name, value in ({"content-type": kind} | reply.headers).items():

@@ -40,6 +40,17 @@ def require_address(url: str) -> str:
     return url
 
 
+def require_no_password(address: str) -> str:
+    """The address itself; ValueError where it could hold a user's name and a password.
+
+    >>> require_no_password("head.example:6379")
+    'head.example:6379'
+    """
+    if "@" in address:
+        raise ValueError("the address holds a user or a password (got one with @): give HOST:PORT alone")
+    return address
+
+
 def require_no_address(place: str, what: str, wanted: str) -> None:
     """Raise ValueError where a file's or a model's place is a URL; which may hold a key, and is not repeated.
 

@@ -1,7 +1,7 @@
 """A stranger's chat template, rendered within limits, in this process and at the speed of jinja2.
 
 What a template renders is what transformers renders; where it would go on for ever or fill the memory, it is stopped.
-The limits, and how they are held, are in template_sandbox.py. Knows no tokens.
+The limits, and how they are held, are in template_sandbox.py and template_meter.py. Knows no tokens.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,8 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from crossward.core.plain_text import visible_line
-from crossward.engines.template_sandbox import METER, TemplateSandbox, TooMuch
+from crossward.engines.template_meter import METER, TooMuch
+from crossward.engines.template_sandbox import TemplateSandbox
 
 LONGEST_TEMPLATE = 2**18  # characters; published ones have 30,000 at most
 # Some templates write today's date into the prompt: ids, and with them rewards, would change overnight.

@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 from crossward.core.addresses import is_exposed, require_address, require_variable
 from crossward.core.plain_text import visible_line
-from crossward.engines.connections import Connections, TooLong, read_json
+from crossward.engines.connections import Connections, NotRead, read_json
 
 INSTALL = "the endpoint engine needs httpx: pip install 'crossward[openai]'"
 LONGEST_PAUSE_S = 60.0
@@ -172,7 +172,7 @@ class ChatEndpoint:
         try:
             async with asyncio.timeout(timeout):
                 reply = await client.post(self.url, json=body)
-        except TooLong as error:
+        except NotRead as error:
             raise Again(str(error)) from None
         except (TimeoutError, self._httpx.TimeoutException):
             raise Again(f"no answer within {timeout:g} s") from None

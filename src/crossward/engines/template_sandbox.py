@@ -2,94 +2,42 @@
 
 transformers' own sandbox keeps a template from files and from Python alone. Here every value that a template makes has
 a largest size (characters and elements, the same list twice counted twice), all values and steps together have a
-budget, and a clock stands behind both, for the thread that renders. Limits grow with the conversation.
+budget, and a clock stands behind both, for the thread that renders (template_meter.py). What one step of Python may do
+is looked at before it is done, as no clock is asked within it.
 """
 
 import json
 import re
-import threading
-from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import wraps
 from inspect import signature
-from time import monotonic
 from types import BuiltinMethodType
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError, nodes, pass_context, pass_eval_context
+from jinja2 import Environment, TemplateError, nodes, pass_context, pass_eval_context
 from jinja2.ext import Extension, loopcontrols
+from jinja2.filters import make_attrgetter
 from jinja2.runtime import LoopContext, markup_join, str_join
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace, _PassArg
 from jinja2.visitor import NodeTransformer
 
-LARGEST_VALUE = 2**22  # characters (an element counts as 16), and 20 times the conversation's
-MOST_WORK = 2**25  # characters made in one rendering, and 200 times the conversation's; steps count as characters, too
-LONGEST_S = 10.0
-_CALL, _STEP, _ELEMENT = 1024, 64, 16  # what these weigh against a character: about as they do in time
-_MOST_BITS = 2**14  # of a whole number
+from crossward.engines.template_meter import METER, MOST_BITS, TooMuch
+
+_CALL = 1024  # what a call weighs against a character: about as it does in time
 _WIDEST = 9999  # of a number in a format
+_MOST_DIGITS = 308  # that a number is rounded to: floats have no more
+_LONGEST_DATE = 200  # characters of a date's format: it may become 256 times as long
+_LONGEST_ATTRIBUTE = 256
+_LETTERS_A_CHARACTER = 16  # comparisons of two letters take as long as making a character
 # Ways to much work from little text that no template needs.
 _NO_FILTERS = ("pprint", "striptags", "urlize", "wordwrap", "xmlattr")
-_NO_METHODS = frozenset({"encode", "from_bytes", "maketrans", "to_bytes", "translate"})
-
-
-class TooMuch(Exception):
-    """A limit was reached; the message says which."""
-
-
-class _Meter(threading.local):
-    """What the rendering that goes on in this thread may still do."""
-
-    largest = LARGEST_VALUE
-    work = MOST_WORK
-    until = 0.0
-
-    def start(self, n_chars: int) -> None:
-        self.largest = LARGEST_VALUE + 20 * n_chars
-        self.work = MOST_WORK + 200 * n_chars
-        self.until = monotonic() + LONGEST_S
-
-    def expect(self, size: int) -> None:
-        """Before a value of that size is made."""
-        if size > self.largest:
-            raise TooMuch(f"it makes a value of {size} characters (at most {self.largest})")
-
-    def charge(self, size: int) -> None:
-        if size > self.largest:
-            self.expect(size)
-        self.work -= size + _STEP
-        if self.work < 0:
-            raise TooMuch("it takes too many steps or makes too much text")
-        if monotonic() > self.until:
-            raise TooMuch(f"it takes longer than {LONGEST_S:g} s")
-
-    def made(self, value: Any) -> Any:
-        """The value itself, counted."""
-        self.charge(len(value) if type(value) is str else self.size(value))
-        return value
-
-    def size(self, value: Any) -> int:
-        """Characters and elements of a value with all that it holds."""
-        total, waiting = 0, [value]
-        while waiting:
-            item = waiting.pop()
-            total += _ELEMENT
-            if isinstance(item, str):
-                total += len(item)
-            elif isinstance(item, int):
-                if item.bit_length() > _MOST_BITS:
-                    raise TooMuch(f"it makes a number of more than {_MOST_BITS} bits")
-            elif isinstance(item, Mapping):
-                waiting.extend(item.keys())
-                waiting.extend(item.values())
-            elif isinstance(item, list | tuple | set | frozenset | KeysView | ItemsView | ValuesView):
-                waiting.extend(item)
-            if total + _ELEMENT * len(waiting) > self.largest:
-                self.expect(total + _ELEMENT * len(waiting))
-        return total
-
-
-METER = _Meter()
+_NO_METHODS = frozenset({"encode", "from_bytes", "fromkeys", "maketrans", "to_bytes", "translate"})
+_BY_ATTRIBUTE = frozenset(
+    {"groupby", "join", "max", "min", "sort", "sum", "unique"}
+)  # which look at all values at once
+# Methods that compare every letter of one text with every letter of the other.
+_BY_LETTERS = frozenset({"lstrip", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "strip"})
 
 
 class TemplateSandbox(ImmutableSandboxedEnvironment):
@@ -103,12 +51,13 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         self.finalize = _shown
         self.concat = _joined  # pyright: ignore[reportAttributeAccessIssue]
         self.globals.pop("lipsum")
-        self.globals |= {"namespace": _Namespace, "raise_exception": _raise}
+        self.globals |= {"dict": _dict, "namespace": _Namespace, "raise_exception": _raise}
         self.filters["tojson"] = _to_json
         for name in _NO_FILTERS:
             del self.filters[name]
         self.filters = {name: _bounded(name, function) for name, function in self.filters.items()}
         self.filters |= {"_steps": _steps, "_sized": METER.made, "_concat": _concat}
+        self.tests = {name: _counted(test) for name, test in self.tests.items()}
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         return _Counting().visit(super()._parse(source, name, filename))
@@ -119,7 +68,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
                 if isinstance(one, str | list | tuple) and isinstance(other, int):
                     METER.expect(len(one) * other)
         elif operator == "**" and isinstance(left, int) and isinstance(right, int):
-            METER.expect(0 if left.bit_length() * right <= _MOST_BITS else METER.largest + 1)
+            METER.expect(0 if left.bit_length() * right <= MOST_BITS else METER.largest + 1)
         elif operator == "%" and isinstance(left, str):
             _check_format(left, "%", right)
         return METER.made(self.binop_table[operator](left, right))
@@ -184,6 +133,9 @@ class _Counting(NodeTransformer):
 class _Namespace(Namespace):
     """jinja2's, which would show what it holds however deep that is."""
 
+    def __init__(self, /, *values: Any, **named: Any) -> None:
+        super().__init__(_dict(*values), **named)
+
     def __repr__(self) -> str:
         return "<Namespace>"
 
@@ -196,6 +148,22 @@ def _steps(values: Iterable[Any]) -> Iterator[Any]:
     for value in values:
         METER.charge(0)
         yield value
+
+
+def _dict(*values: Any, **named: Any) -> dict[str, Any]:
+    """dict, its pairs counted: keys can be made that take long to tell apart."""
+    return dict(*(value if isinstance(value, Mapping) else _steps(value) for value in values), **named)
+
+
+def _counted(test: Callable[..., bool]) -> Callable[..., bool]:
+    """A test, which filters may ask of many values, counted each time."""
+
+    @wraps(test)  # with jinja2's mark for what it passes first
+    def counted(*args: Any, **kwargs: Any) -> bool:
+        METER.charge(0)
+        return test(*args, **kwargs)
+
+    return counted
 
 
 @pass_eval_context
@@ -227,19 +195,34 @@ def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """A filter that looks at what it is asked for first, and counts what it has made."""
     skipped = int(_PassArg.from_obj(function) is not None)
     checked = _CHECKS.get(name)
-    names = list(signature(function).parameters)[skipped:] if checked else []
+    names = list(signature(function).parameters)[skipped:]
 
     @wraps(function)  # with jinja2's mark for what it passes first
     def bounded(*args: Any, **kwargs: Any) -> Any:
-        if checked is None:
-            return METER.made(function(*args, **kwargs))
         given = args[skipped:]
-        if name == "join":  # of what can be looked at only once, too
-            given = (list(given[0]), *given[1:])
-        checked(given if name == "format" else (given[0],), dict(zip(names, given, strict=False)) | kwargs)
-        return METER.made(function(*args[:skipped], *given, **kwargs))
+        if name in _BY_ATTRIBUTE and given:
+            given = (list(given[0]), *given[1:])  # of what can be looked at only once, too
+            _expect_attributes(args[0], given[0], dict(zip(names, given, strict=False)) | kwargs)
+        if checked is not None:
+            checked(given if name == "format" else (given[0],), dict(zip(names, given, strict=False)) | kwargs)
+        made = METER.made(function(*args[:skipped], *given, **kwargs))
+        return _steps(made) if isinstance(made, Iterator) else made
 
     return bounded
+
+
+def _expect_attributes(passed: Any, values: list[Any], asked: Mapping[str, Any]) -> None:
+    """Before all values are sorted or joined: each of them, or its attribute, may be the same large one."""
+    attribute = asked.get("attribute")
+    if attribute is None:
+        METER.charge(METER.size(values))
+        return
+    if len(str(attribute)) > _LONGEST_ATTRIBUTE:
+        raise TooMuch(f"it names an attribute of more than {_LONGEST_ATTRIBUTE} characters")
+    environment = passed if isinstance(passed, Environment) else passed.environment
+    for part in attribute.split(",") if isinstance(attribute, str) else (attribute,):
+        look_up = make_attrgetter(environment, part, default=asked.get("default"))
+        METER.charge(METER.size([look_up(value) for value in _steps(values)]))
 
 
 def _expect_filtered(name: str) -> Callable[[tuple[Any, ...], Mapping[str, Any]], None]:
@@ -253,9 +236,13 @@ def _expect_filtered(name: str) -> Callable[[tuple[Any, ...], Mapping[str, Any]]
             case "indent":
                 width = asked.get("width", 4)
                 wide = len(width) if isinstance(width, str) else int(width)
-                METER.expect((str(value).count("\n") + 1) * wide)
+                METER.expect((len(str(value).splitlines()) + 1) * wide)
             case "join":
                 METER.expect(METER.size(value) + len(str(asked.get("d", ""))) * len(value))
+            case "round" if isinstance(digits := asked.get("precision", 0), int) and abs(digits) > _MOST_DIGITS:
+                raise TooMuch(f"it rounds to more than {_MOST_DIGITS} digits")
+            case "trim":
+                METER.charge(len(str(value)) * len(str(asked.get("chars", ""))) // _LETTERS_A_CHARACTER)
             case "replace" if {"old", "new"} <= asked.keys():
                 METER.expect(str(value).count(str(asked["old"])) * len(str(asked["new"])))
             case "format":
@@ -269,7 +256,8 @@ def _expect_filtered(name: str) -> Callable[[tuple[Any, ...], Mapping[str, Any]]
 
 
 _CHECKS = {
-    name: _expect_filtered(name) for name in ("batch", "center", "format", "indent", "join", "replace", "slice", "sum")
+    name: _expect_filtered(name)
+    for name in ("batch", "center", "format", "indent", "join", "replace", "round", "slice", "sum", "trim")
 }
 
 
@@ -278,6 +266,8 @@ def _checked(method: BuiltinMethodType, args: tuple[Any, ...], kwargs: Mapping[s
     text, name = method.__self__, method.__name__
     if name in _NO_METHODS:
         raise TooMuch(f"it calls the method {name}")
+    if name == "strftime" and any(len(str(value)) > _LONGEST_DATE for value in (*args, *kwargs.values())):
+        raise TooMuch(f"it formats a date by more than {_LONGEST_DATE} characters")
     if not isinstance(text, str) or not (args or kwargs):
         return args
     match name, args:
@@ -291,6 +281,9 @@ def _checked(method: BuiltinMethodType, args: tuple[Any, ...], kwargs: Mapping[s
             values = list(values)
             METER.expect(METER.size(values) + len(text) * len(values))
             args = (values, *rest)
+        case _ if name in _BY_LETTERS:
+            letters = sum(len(value) for value in (*args, *kwargs.values()) if isinstance(value, str))
+            METER.charge(len(text) * letters // _LETTERS_A_CHARACTER)
         case _:
             METER.charge(len(text))
     return args
@@ -302,6 +295,8 @@ def _check_format(text: str, mark: str, values: Any) -> None:
         re.search(r"%[^a-zA-Z%]*\*", text) if mark == "%" else re.search(r":[^{}]*\{", text)
     ):
         raise TooMuch(f"it formats with a width that is a value or above {_WIDEST}")
+    if mark == "{" and re.search(r"\{[^{}:!]*[.\[]", text):
+        raise TooMuch("it formats a part of a value by name")  # whose size is not that of the value
     METER.expect(text.count(mark) * (METER.size(values) + _WIDEST * bool(re.search(r"\d{3}", text))))
 
 

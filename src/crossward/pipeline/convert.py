@@ -10,6 +10,7 @@ from typing import Any
 
 from crossward.engines.convert_weights import convert_weights, fetched, pickled_files
 from crossward.store.files import temporary_of
+from crossward.store.links import require_stays
 
 # Configurations, tokenizers, templates, and what people read.
 _TAKEN = frozenset({".json", ".txt", ".model", ".jinja", ".tiktoken", ".md", ""})
@@ -25,6 +26,9 @@ def convert(model: str, output: Path, *, code: bool = False) -> dict[str, Any]:
         raise ValueError(f"{model} is a file: give the folder of a model")
     if output.exists():
         raise ValueError(f"{output} is there already: name a folder that is not")
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink():
+            require_stays(path, folder, "model")
     weights = pickled_files(folder)
     whole = temporary_of(output)
     shutil.rmtree(whole, ignore_errors=True)

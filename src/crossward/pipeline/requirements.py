@@ -62,7 +62,11 @@ def say_trusted(config: Config) -> str:
     """A warning that names the models whose own code may run; "" where none may."""
     if not config.trusted:
         return ""
-    return f"models.trust_remote_code: code of {', '.join(config.trusted)} MAY RUN on this machine with your rights"
+    models = ", ".join(config.trusted)
+    return (
+        f"models.trust_remote_code: code of {models} (of an adapter, also that of the base it names) MAY RUN on this "
+        "machine with your rights"
+    )
 
 
 def require_tracking(config: Config) -> None:

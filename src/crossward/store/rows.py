@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from crossward.core.addresses import require_no_address
 from crossward.core.plain_text import listed, shown
+from crossward.store.dataset_folders import require_own_files
 from crossward.store.json_lines import decode, parse_json, read_file, read_json_lines
 from crossward.store.parquet_files import first_line, implausible, rows_at_once
 
@@ -168,6 +169,7 @@ def _folder_rows(source: Source, path: Path) -> Iterator[LocatedRow]:
     """A folder that `save_to_disk` made, or one that `load_dataset` understands."""
     from datasets import DatasetDict, load_from_disk
 
+    require_own_files(path)
     if not (path / "state.json").exists() and not (path / "dataset_dict.json").exists():
         return _hub_rows(source, str(path))
     try:
@@ -178,7 +180,7 @@ def _folder_rows(source: Source, path: Path) -> Iterator[LocatedRow]:
         if source.split not in dataset:
             raise ValueError(f"{path} has no split {source.split!r}: expected one of {', '.join(map(str, dataset))}")
         dataset = dataset[source.split]
-    return _by_row(dict(row) for row in dataset)
+    return _by_row(_as_stored(dataset))
 
 
 def _hub_rows(source: Source, name: str) -> Iterator[LocatedRow]:
@@ -192,7 +194,13 @@ def _hub_rows(source: Source, name: str) -> Iterator[LocatedRow]:
             f"{source.path} is no file, and as a dataset ({asked}) it could not be loaded ({first_line(error)}): "
             "check path, split and config"
         ) from None
-    return _by_row(dict(row) for row in dataset)
+    return _by_row(_as_stored(dataset))
+
+
+def _as_stored(dataset: Any) -> Iterator[dict[str, Any]]:
+    """Rows without decoding: a picture's row may name any file or address, which decoding it would read."""
+    for table in dataset.with_format("arrow").iter(batch_size=1000):
+        yield from table.to_pylist()
 
 
 def _by_row(rows: Iterable[dict[str, Any]]) -> Iterator[LocatedRow]:
