@@ -109,6 +109,16 @@ BOMBS = {  # each would take hours or all memory
     "json by long commas": "{{ (range(99999) | list) | tojson(separators=['a' * 10**6, 'b']) }}",
     "slices": "{% set x = 'a' * 10**6 %}{% for i in range(99999) %}{% if x[1:] == x[:-1] %}{% endif %}{% endfor %}",
     "lazy lists": "{{ range(99999) | map('string') | map('replace', '9', 'a' * 10**5) | list | length }}",
+    "round": "{{ 1 | round(10**10, 'ceil') }}",
+    "round to tens": "{{ 1 | round(precision=-10**10) }}",
+    "wide dates": "{{ strftime_now('%999d' * 10**6) }}",
+    "parts of namespaces": "{% set n = namespace(x='a' * 10**6) %}{{ ([n] * 99999) | join(attribute='x') }}",
+    "sorted parts": "{% set n = namespace(x='a' * 10**6) %}{{ ([n] * 99999) | sort(attribute='x') | length }}",
+    "formatted parts": "{% set n = namespace(x='a' * 10**6) %}{{ ('{0.x}' * 99999).format(n) }}",
+    "a namespace in itself": "{% set n = namespace() %}{% set n.x = n %}{{ [n] }}",
+    "parts of loops": "{% for x in ['a' * 10**6, 1] if x %}{{ ('{0.nextitem}' * 99999).format(loop) }}{% endfor %}",
+    "a circle": "{% set c = cycler('a' * 10**6) %}{{ ([c] * 99999) | join(attribute='current') }}",
+    "long names": "{% macro " + "a" * 10**5 + "() %}{% endmacro %}{{ [" + "a" * 10**5 + "] * 99999 }}",
     "lorem ipsum": "{{ lipsum(n=10**6) }}",
 }  # fmt: skip
 FORBIDDEN = {
@@ -210,6 +220,12 @@ def test_a_template_longer_than_any_is_refused():
 def test_limits_grow_with_the_conversation():
     long = [{"role": "user", "content": "Di algo. " * 400_000}]
     assert len(render(TEMPLATES["thinking"], long)) > 3_600_000
+
+
+def test_how_long_a_format_takes_grows_with_its_length_alone():
+    start = monotonic()
+    assert len(render("{{ (':' * 10**6).format() }}")) == 10**6
+    assert monotonic() - start < LONGEST_S
 
 
 def test_tokens_meet_the_limits_when_a_model_is_opened_and_at_every_prompt():

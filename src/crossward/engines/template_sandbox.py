@@ -9,6 +9,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
+from datetime import date
 from functools import wraps
 from inspect import signature
 from time import monotonic
@@ -17,9 +18,9 @@ from typing import Any, NoReturn
 
 from jinja2 import TemplateError, nodes, pass_context, pass_eval_context
 from jinja2.ext import Extension, loopcontrols
-from jinja2.runtime import LoopContext, markup_join, str_join
+from jinja2.runtime import LoopContext, Macro, markup_join, str_join
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Namespace, _PassArg
+from jinja2.utils import Cycler, Joiner, Namespace, _PassArg
 from jinja2.visitor import NodeTransformer
 
 LARGEST_VALUE = 2**22  # characters (an element counts as 16), and 20 times the conversation's
@@ -84,6 +85,12 @@ class _Meter(threading.local):
                 waiting.extend(item.values())
             elif isinstance(item, list | tuple | set | frozenset | KeysView | ItemsView | ValuesView):
                 waiting.extend(item)
+            elif isinstance(item, Namespace):
+                waiting.append(item._Namespace__attrs)  # pyright: ignore[reportAttributeAccessIssue]
+            elif isinstance(item, Macro):
+                total += len(item.name)
+            elif isinstance(item, LoopContext | Cycler | Joiner) and item is not value:
+                raise TooMuch("it puts a loop into a value")  # what a loop gives out has no size that could be known
             if total + _ELEMENT * len(waiting) > self.largest:
                 self.expect(total + _ELEMENT * len(waiting))
         return total
@@ -260,6 +267,8 @@ def _expect_filtered(name: str) -> Callable[[tuple[Any, ...], Mapping[str, Any]]
                 METER.expect(str(value).count(str(asked["old"])) * len(str(asked["new"])))
             case "format":
                 _check_format(str(value), "%", (values[1:], asked))
+            case "round" if isinstance(places := asked.get("precision"), int) and abs(places) > _WIDEST:
+                raise TooMuch(f"it rounds to more than {_WIDEST} places")
             case "sum" if not isinstance(asked.get("start", 0), int | float):
                 raise TooMuch("it adds up with sum what are no numbers")
             case _:
@@ -268,9 +277,8 @@ def _expect_filtered(name: str) -> Callable[[tuple[Any, ...], Mapping[str, Any]]
     return check
 
 
-_CHECKS = {
-    name: _expect_filtered(name) for name in ("batch", "center", "format", "indent", "join", "replace", "slice", "sum")
-}
+_CHECKED = ("batch", "center", "format", "indent", "join", "replace", "round", "slice", "sum")
+_CHECKS = {name: _expect_filtered(name) for name in _CHECKED}
 
 
 def _checked(method: BuiltinMethodType, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -278,6 +286,8 @@ def _checked(method: BuiltinMethodType, args: tuple[Any, ...], kwargs: Mapping[s
     text, name = method.__self__, method.__name__
     if name in _NO_METHODS:
         raise TooMuch(f"it calls the method {name}")
+    if isinstance(text, date):  # whose strftime makes at most 256 characters of each
+        METER.expect(256 * sum(len(str(given)) for given in (*args, *kwargs.values())))
     if not isinstance(text, str) or not (args or kwargs):
         return args
     match name, args:
@@ -299,7 +309,7 @@ def _checked(method: BuiltinMethodType, args: tuple[Any, ...], kwargs: Mapping[s
 def _check_format(text: str, mark: str, values: Any) -> None:
     """Raise where a format asks for wide numbers, or for a width that is itself a value."""
     if re.search(r"\d{5}", text) or (
-        re.search(r"%[^a-zA-Z%]*\*", text) if mark == "%" else re.search(r":[^{}]*\{", text)
+        re.search(r"%[^a-zA-Z%]*\*", text) if mark == "%" else re.search(r":[^{}:]*\{", text)
     ):
         raise TooMuch(f"it formats with a width that is a value or above {_WIDEST}")
     METER.expect(text.count(mark) * (METER.size(values) + _WIDEST * bool(re.search(r"\d{3}", text))))
