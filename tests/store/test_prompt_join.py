@@ -1,5 +1,6 @@
 """Prompts joined on disk are those that are joined in memory: same prompts, same hash, same words for what is wrong."""
 
+import errno
 import json
 import os
 import pickle
@@ -133,6 +134,20 @@ def test_a_damaged_part_is_one_sentence(tmp_path: Path):
 def test_a_record_that_is_none_is_no_record(tmp_path: Path):
     folder = RunDir(tmp_path).prompts_of("es")
     folder.path.mkdir(parents=True)
-    for content in ("", "{}", "[]", json.dumps({"key": "k"})):
+    for content in ("", "{}", "[]", json.dumps({"key": "k"}), "[" * 100_000):
         folder.record.write_text(content)
         assert prompt_shards.kept_prompts(folder) is None
+    folder.record.unlink()
+    folder.record.mkdir()
+    assert prompt_shards.kept_prompts(folder) is None
+    prompt_shards.remove_prompts(folder)
+    assert not folder.path.exists()
+
+
+def test_a_full_disk_is_the_operating_systems_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(prompt_join, "_TABLES", "PRAGMA max_page_count = 20;" + prompt_join._TABLES)
+    sources = sources_in(tmp_path, en=rows_of({id: text * 400 for id, text in MANY.items()}))
+    with pytest.raises(OSError, match=r"english\.sqlite") as caught:
+        joined(tmp_path, sources)
+    assert caught.value.errno == errno.ENOSPC
+    assert not list((tmp_path / "run").rglob("*.tmp"))

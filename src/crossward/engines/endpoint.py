@@ -273,7 +273,7 @@ def read_key(endpoint: Endpoint) -> str | None:
 
 
 def _shapes(key: str) -> tuple[str, ...]:
-    """The key as it is and as answers may spell it; base64 at each of its three places, but for what neighbours tell."""
+    """The key as it is and as answers may spell it; base64, at any of its three places, up to where neighbours tell."""
     escaped = [json.dumps(key)[1:-1], escape(key), quote(key, safe=""), quote(key)]
     for before in range(3):
         whole = base64.b64encode(b" " * before + key.encode()).decode()

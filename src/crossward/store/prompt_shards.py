@@ -5,14 +5,14 @@ slice can be pickled and costs what its own rows cost, however many there are in
 """
 
 import json
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import overload
 
 from crossward.core.records import Prompt
-from crossward.store.files import write_text
+from crossward.store.files import remove, write_text
+from crossward.store.json_lines import loose_json
 from crossward.store.manifest import ListHash
 from crossward.store.parquet_files import ROW_GROUP, read_records, write_rows
 from crossward.store.run_dir import PromptsDir
@@ -91,9 +91,9 @@ def write_prompts(folder: PromptsDir, prompts: Iterable[Prompt], *, key: str, n_
 def kept_prompts(folder: PromptsDir) -> KeptPrompts | None:
     """The record of a folder whose parts are all there; None where there is none, or what is there is not whole."""
     try:
-        kept = KeptPrompts(**json.loads(folder.record.read_bytes()))
+        kept = KeptPrompts(**loose_json(folder.record.read_bytes()))
         parts = range(-(-kept.n_prompts // PART))
-    except (FileNotFoundError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError):
         return None
     return kept if all(folder.part(index).is_file() for index in parts) else None
 
@@ -111,5 +111,5 @@ def known_hash(prompts: PromptShards) -> str | None:
 
 def remove_prompts(folder: PromptsDir) -> None:
     """Remove the prompts of a language, the record first, so that a kill half-way leaves none that look whole."""
-    folder.record.unlink(missing_ok=True)
-    shutil.rmtree(folder.path, ignore_errors=True)
+    remove(folder.record)
+    remove(folder.path)
