@@ -75,7 +75,7 @@ def finish(
 ) -> StageManifest:
     """Close a stage that `begin` opened: hash the files that it made, then write stage.json.
 
-    What it lists is on the disk before it: other libraries write checkpoints, and force nothing there.
+    What it lists is on the disk before it, names too: other libraries write checkpoints, and force nothing there.
     """
     origin = _origin(stage_dir, inputs, settings)
     assert _read_json(stage_dir, stage_dir.inputs) == origin, "a stage is finished with what it was begun with"
@@ -87,8 +87,9 @@ def finish(
         }
         for path in sorted(files)
     }
-    for name in shards:
-        sync_file(stage_dir.path / name)
+    listed = {stage_dir.path / name for name in shards}
+    for path in sorted(listed | {path.parent for path in listed}):
+        sync_file(path)
     checked.write()
     manifest = StageManifest(**origin, counts=_as_json(counts), seconds=seconds, shards=shards)
     _write_json(stage_dir.manifest, asdict(manifest))
