@@ -111,12 +111,12 @@ BOMBS = {  # each would take hours or all memory
     "lazy lists": "{{ range(99999) | map('string') | map('replace', '9', 'a' * 10**5) | list | length }}",
     "round": "{{ 1 | round(10**10, 'ceil') }}",
     "round to tens": "{{ 1 | round(precision=-10**10) }}",
-    "wide dates": "{{ strftime_now('%999d' * 10**6) }}",
+    "wide dates": "{{ strftime_now('%999d' * 20000) }}",
     "parts of namespaces": "{% set n = namespace(x='a' * 10**6) %}{{ ([n] * 99999) | join(attribute='x') }}",
     "sorted parts": "{% set n = namespace(x='a' * 10**6) %}{{ ([n] * 99999) | sort(attribute='x') | length }}",
-    "formatted parts": "{% set n = namespace(x='a' * 10**6) %}{{ ('{0.x}' * 99999).format(n) }}",
+    "formatted parts": "{% set n = namespace(x='a' * 10**6) %}{{ ('{0.x}' * 9999).format(n) }}",
     "a namespace in itself": "{% set n = namespace() %}{% set n.x = n %}{{ [n] }}",
-    "parts of loops": "{% for x in ['a' * 10**6, 1] if x %}{{ ('{0.nextitem}' * 99999).format(loop) }}{% endfor %}",
+    "parts of loops": "{% for x in ['a' * 10**6, 1] if x %}{{ ('{0.nextitem}' * 9999).format(loop) }}{% endfor %}",
     "a circle": "{% set c = cycler('a' * 10**6) %}{{ ([c] * 99999) | join(attribute='current') }}",
     "long names": "{% macro " + "a" * 10**5 + "() %}{% endmacro %}{{ [" + "a" * 10**5 + "] * 99999 }}",
     "lorem ipsum": "{{ lipsum(n=10**6) }}",
@@ -186,6 +186,7 @@ def test_a_template_that_would_never_end_is_stopped(name: str):
         render(BOMBS[name])
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
+    assert "MemoryError" not in str(caught.value), "before the memory is asked for"
     assert monotonic() - start < LONGEST_S, "by its size, not by the clock"
 
 
@@ -220,6 +221,11 @@ def test_a_template_longer_than_any_is_refused():
 def test_limits_grow_with_the_conversation():
     long = [{"role": "user", "content": "Di algo. " * 400_000}]
     assert len(render(TEMPLATES["thinking"], long)) > 3_600_000
+
+
+def test_a_wide_date_is_refused_before_it_is_made():
+    with pytest.raises(ValueError, match=f"a value of {256 * 5 * 20000} characters"):
+        render(BOMBS["wide dates"])
 
 
 def test_how_long_a_format_takes_grows_with_its_length_alone():
