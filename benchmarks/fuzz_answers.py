@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fuzz_files import GROUPS, RECIPE, Target, json_of, lines_of, of_file, yaml_of
+from benchmarks.fuzz_files import Target, json_of, lines_of, of_file
 
 from crossward.core.judging import Question
 from crossward.core.mt_bench import parse_rating
@@ -360,4 +360,3 @@ TARGETS: tuple[Target, ...] = (
         names=("model",),
     ),
 )
-__all__ = ["GROUPS", "RECIPE", "TARGETS", "lines_of", "yaml_of"]

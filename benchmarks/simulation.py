@@ -38,6 +38,7 @@ from crossward.core.language import NAMES
 from crossward.core.pairing import PairingRules
 from crossward.core.records import Prompt, SampledPrompt
 from crossward.engines.protocols import ModelSpec, Sampling, Scorer, no_progress
+from crossward.engines.ray_workers import MOST_BLOCKS
 from crossward.engines.workers import AdvanceOf, Crew, Piece, Step, Workers
 from crossward.pipeline.assemble import Engines, Model
 from crossward.pipeline.counts import SampledTally, ScoredTally
@@ -55,7 +56,6 @@ from crossward.store.run_dir import RunDir
 REAL_N, REAL_TOKENS, REAL_PROMPT_TOKENS = 10, 400, 80
 PROMPT_CHARS = 160
 STEPS = {"sample": ("sampler",), "score": ("policy", "reference")}
-WAVE = 4096  # pieces of one pipeline (engines/ray_workers.py): the next begins when all of them are done
 
 
 @dataclass(slots=True)
@@ -100,9 +100,10 @@ class ClockWorkers:
         share = max(1, self._replicas // len(steps))
         pools: list[Pool] = []
         ended: list[tuple[float, float, int]] = []
-        for start in range(0, len(prompts), WAVE):
+        for start in range(0, len(prompts), MOST_BLOCKS):  # a pipeline begins when the one before is done
             at = ended[-1][0] if ended else 0.0
-            ready = [(at, number, float(prompts[number])) for number in range(start, min(start + WAVE, len(prompts)))]
+            numbers = range(start, min(start + MOST_BLOCKS, len(prompts)))
+            ready = [(at, number, float(prompts[number])) for number in numbers]
             began: dict[int, float] = {}
             for step in steps:
                 done, pool = schedule(ready, step, self._priced[step], share, self._faults)

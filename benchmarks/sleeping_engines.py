@@ -1,4 +1,4 @@
-"""Engines that do next to nothing and take the seconds that the planner's cost model gives them, and their schedule.
+"""Engines that do next to nothing, the seconds that the planner's cost model gives them, and their schedule.
 
 `SleepingSampler` and `SleepingScorer` are engines as the pipeline knows them: their answers follow from a prompt's id
 alone. `schedule` says when replicas of them would have done which piece, by a clock of its own: pools of replicas
@@ -8,7 +8,6 @@ longer.
 
 import heapq
 import random
-import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -162,16 +161,14 @@ def answer(id: str, k: int, tokens: int) -> Response:
 
 
 class SleepingSampler:
-    """Answers by id, after `seconds` a prompt."""
+    """Answers by id, of about `tokens`."""
 
-    def __init__(self, tokens: int, seconds: float = 0.0) -> None:
+    def __init__(self, tokens: int) -> None:
         self._tokens = tokens
-        self._seconds = seconds
 
     def sample(
         self, prompts: Sequence[Prompt], sampling: Sampling, *, advance: Advance = no_progress
     ) -> list[SampledPrompt]:
-        time.sleep(self._seconds * len(prompts))
         return [
             SampledPrompt(
                 prompt=prompt,
@@ -185,17 +182,15 @@ class SleepingSampler:
 
 
 class SleepingScorer:
-    """Sums that follow from a response's text and the model's number, after `seconds` a group."""
+    """Sums that follow from a response's text and the model's number."""
 
-    def __init__(self, number: int, seconds: float = 0.0) -> None:
+    def __init__(self, number: int) -> None:
         self.work = Work()
         self._number = number
-        self._seconds = seconds
 
     def score(
         self, groups: Sequence[Judged], *, per_token: bool = False, advance: Advance = no_progress
     ) -> list[tuple[ResponseLogprob | None, ...]]:
-        time.sleep(self._seconds * len(groups))
         return [tuple(self._of(response) for response in group.responses) for group in groups]
 
     def close(self) -> None:

@@ -46,7 +46,7 @@ def test_what_the_package_asks_for_is_in_the_lock():
     extras = project["optional-dependencies"]
     base = pins(ROOT / "requirements/base.txt") | pins(ROOT / "requirements/torch.txt")
     files = {"dev": base, "gguf": base, "openai": base}
-    files |= {name: base | pins(ROOT / f"requirements/{name}.txt") for name in ("eval", "docs", "audit")}
+    files |= {name: base | pins(ROOT / f"requirements/{name}.txt") for name in ("eval", "ray", "docs", "audit")}
     for extra, held in {"": base, **files}.items():
         for wanted in extras[extra] if extra else project["dependencies"]:
             name = re.match(r"[\w.-]+", wanted)

@@ -10,7 +10,10 @@ import pytest
 from tests.support.chat_server import Reply, Request, chat_server
 from tests.support.command import Called, call
 from tests.support.judge_server import fair
+from tests.support.mt_bench import arguments, write_mt_bench
 from tests.support.recipes import make_recipe, write_recipe
+
+from crossward.engines import endpoint
 
 KEYS = {
     "PLANTED_JUDGE_KEY": "planted+judge/key=0123456789",
@@ -107,6 +110,51 @@ def test_planted_keys_are_nowhere(tmp_path: Path, capsys: pytest.CaptureFixture[
         call(capsys, "score", "--policy", policy, "--reference", reference, "--input", "none.jsonl", "--output", "o"),
     ]
     assert hunt_everywhere(tmp_path / "cwd", said) > 20
+
+
+HEADER = f"Authorization: Bearer {KEYS['PLANTED_JUDGE_KEY']}"
+LEAKS = {
+    "an error": Reply(body=f"<p>{HEADER}</p>", status=500),
+    "a refusal": Reply(body={"error": HEADER}, status=400),
+    "a refusal of all": Reply(body={"error": quote(HEADER, safe="")}, status=401),
+    "no JSON": Reply(body=HEADER),
+    "behind spaces": Reply(body=" " * 1985 + KEYS["PLANTED_JUDGE_KEY"]),
+    "a content type": Reply(body="no JSON", headers={"content-type": HEADER}),
+    "no choices": Reply(body={"choices": HEADER}),
+    "an end": Reply(body={"choices": [{"message": {"content": ""}, "finish_reason": HEADER}]}),
+    **{f"base64 {n}": Reply(body=base64.b64encode(b"x" * n + HEADER.encode()).decode(), status=500) for n in range(3)},
+}
+
+
+@pytest.mark.parametrize("verb", ["sample", "prompts", "evaluate", "mt-bench"])
+def test_whoever_is_asked_a_key_that_comes_back_is_not_kept(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Samplers, translators and judges that give up: what they say why, and what they write down of it."""
+    monkeypatch.setattr(endpoint, "TELL_EVERY_S", 0.0)
+    monkeypatch.setattr(endpoint.ChatEndpoint, "_pause", lambda *_: 0.0)
+    cwd = tmp_path / "cwd"
+    for name in "ab":
+        (cwd / f"{name}.jsonl").write_text(f'{{"id": "1", "instruction": "Say it.", "output": "{name}"}}\n')
+    files, leak = write_mt_bench(cwd), [Reply()]
+    with chat_server(lambda request, before: leak[0]) as server:
+        asked = ["--base-url", server.base_url, "--model", "m", "--api-key-env", "PLANTED_JUDGE_KEY"]
+        judged = [word.replace("--", "--judge-") for word in asked]
+        words = {
+            "sample": ["--input", "a.jsonl", "--language", "en", "--engine", "openai", *asked],
+            "prompts": ["--input", "a.jsonl", "--languages", "es", "--engine", "openai", "--requests", 2, *asked],
+            "evaluate": ["--answers", "a.jsonl", "--name", "a", "--baseline", "b.jsonl", "--baseline-name", "b",
+                         "--language", "en", *judged],
+            "mt-bench": [*arguments(files, server.base_url, cwd, "--answers", files / "a" / "{language}.jsonl")[1:],
+                         *judged],
+        }[verb]  # fmt: skip
+        for number, (name, leak[0]) in enumerate(LEAKS.items()):
+            before = len(server.authorizations)
+            output = cwd / f"{number}/{{language}}" if verb == "prompts" else cwd / str(number)
+            called = call(capsys, verb, *words, "--output", output)
+            assert f"Bearer {KEYS['PLANTED_JUDGE_KEY']}" in server.authorizations[before:], f"{name}: {called.err}"
+            assert called.code in (0, 2), called.err
+            hunt_everywhere(cwd, [called])
 
 
 @pytest.mark.parametrize("key", ["base_url", "api_key_env"])

@@ -109,9 +109,17 @@ BOMBS = {  # each would take hours or all memory
     "json by long commas": "{{ (range(99999) | list) | tojson(separators=['a' * 10**6, 'b']) }}",
     "slices": "{% set x = 'a' * 10**6 %}{% for i in range(99999) %}{% if x[1:] == x[:-1] %}{% endif %}{% endfor %}",
     "lazy lists": "{{ range(99999) | map('string') | map('replace', '9', 'a' * 10**5) | list | length }}",
+    "round": "{{ 1 | round(10**10, 'ceil') }}",
+    "round to tens": "{{ 1 | round(precision=-10**10) }}",
+    "wide dates": "{{ strftime_now('%999d' * 20000) }}",
+    "parts of namespaces": "{% set n = namespace(x='a' * 10**6) %}{{ ([n] * 99999) | join(attribute='x') }}",
+    "sorted parts": "{% set n = namespace(x='a' * 10**6) %}{{ ([n] * 99999) | sort(attribute='x') | length }}",
+    "formatted parts": "{% set n = namespace(x='a' * 10**6) %}{{ ('{0.x}' * 9999).format(n) }}",
+    "a namespace in itself": "{% set n = namespace() %}{% set n.x = n %}{{ [n] }}",
+    "parts of loops": "{% for x in ['a' * 10**6, 1] if x %}{{ ('{0.nextitem}' * 9999).format(loop) }}{% endfor %}",
+    "a circle": "{% set c = cycler('a' * 10**6) %}{{ ([c] * 99999) | join(attribute='current') }}",
+    "long names": "{% macro " + "a" * 10**5 + "() %}{% endmacro %}{{ [" + "a" * 10**5 + "] * 99999 }}",
     "lorem ipsum": "{{ lipsum(n=10**6) }}",
-    "round": "{{ 1.5 | round(10**9, 'ceil') }}",
-    "round to tens": "{{ 7 | round(-10**9) }}",
     "round in map": "{{ [1.5] | map('round', 10**9, 'floor') | list }}",
     "indent after form feeds": "{{ ('a\x0c' * 200000) | indent(10**6) }}",
     "strip": "{{ ('a' * 2000000).strip(('b' * 2000000) ~ 'a') }}",
@@ -193,6 +201,7 @@ def test_a_template_that_would_never_end_is_stopped(name: str):
         render(BOMBS[name])
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
+    assert "MemoryError" not in str(caught.value), "before the memory is asked for"
     assert monotonic() - start < LONGEST_S, "by its size, not by the clock"
 
 
@@ -227,6 +236,17 @@ def test_a_template_longer_than_any_is_refused():
 def test_limits_grow_with_the_conversation():
     long = [{"role": "user", "content": "Di algo. " * 400_000}]
     assert len(render(TEMPLATES["thinking"], long)) > 3_600_000
+
+
+def test_a_wide_date_is_refused_before_it_is_made():
+    with pytest.raises(ValueError, match=f"a value of {256 * 5 * 20000} characters"):
+        render(BOMBS["wide dates"])
+
+
+def test_how_long_a_format_takes_grows_with_its_length_alone():
+    start = monotonic()
+    assert len(render("{{ (':' * 10**6).format() }}")) == 10**6
+    assert monotonic() - start < LONGEST_S
 
 
 def test_tokens_meet_the_limits_when_a_model_is_opened_and_at_every_prompt():

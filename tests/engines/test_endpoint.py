@@ -195,6 +195,12 @@ def test_a_key_pasted_for_its_variables_name_is_refused_and_not_repeated(pasted:
     assert not pasted or pasted not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "KEY_FOR_MY_JUDGE_SERVER", "GITHUB_MODELS_API_TOKEN", "key2"])
+def test_a_variables_name_is_none_of_these(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(name, "planted-key-1234")
+    assert ChatEndpoint(Endpoint(base_url="http://localhost:1/v1", model="m", api_key_env=name))
+
+
 def ask_once(endpoint: Endpoint) -> Any:
     """One request, as the samplers and judges send theirs."""
     chat = ChatEndpoint(endpoint)

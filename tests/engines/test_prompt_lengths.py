@@ -3,7 +3,8 @@
 import random
 
 import pytest
-from tests.support.families import make_family
+from tests.support.families import make_family, make_tokenizer
+from tokenizers.normalizers import NFKD
 
 from crossward.engines.prompt_lengths import longest_prompt
 from crossward.engines.protocols import ModelSpec
@@ -26,6 +27,14 @@ def test_as_long_as_the_longest_of_all(tokens: ChatTokens, monkeypatch: pytest.M
         counted: list[int] = []
         assert longest_prompt(tokens, texts, advance=counted.append) == max(len(tokens.prompt_ids(t)) for t in texts)
         assert sum(counted) == 200
+
+
+def test_a_letter_that_a_tokenizer_takes_apart_is_as_long_as_its_parts():
+    tokenizer = make_tokenizer("chatml")
+    tokenizer.backend_tokenizer.normalizer = NFKD()
+    tokens = ChatTokens(tokenizer)
+    texts = ["x" * 100, "\ufdfa" * 20]
+    assert longest_prompt(tokens, texts) == len(tokens.prompt_ids(texts[1])) > len(tokens.prompt_ids(texts[0]))
 
 
 def test_most_texts_are_not_tokenised(tokens: ChatTokens, monkeypatch: pytest.MonkeyPatch):

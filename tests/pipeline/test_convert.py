@@ -55,6 +55,7 @@ def test_a_converted_model_gives_the_same_logits(shards: int, whole: Path, tmp_p
     plant_pickle(old / "training_args.bin", mark)
     plant_code(old / "modeling_own.py", mark)
     (old / ".secret").write_text("x")
+    (old / "model.safetensors.index.json").write_text('{"weight_map": {"lm_head.weight": "model-1-of-9.safetensors"}}')
     done = convert(str(old), tmp_path / "new")
     assert torch.equal(logits_of(tmp_path / "new"), logits_of(whole))
     assert done["tensors"] == len(load_file(whole / "model.safetensors")) + 1
@@ -63,8 +64,8 @@ def test_a_converted_model_gives_the_same_logits(shards: int, whole: Path, tmp_p
     assert names == sorted([*done["written"], *done["copied"]])
     assert len([name for name in names if name.endswith(".safetensors")]) > 1
     assert {"config.json", "tokenizer.json", "chat_template.jinja", "model.safetensors.index.json"} <= set(names)
-    indices = {"indices of pickles": 1} if shards > 1 else {}
-    assert done["left_out"] == {"*.bin": shards + 1, "*.py": 1, "hidden files": 1, **indices}
+    indices = 1 + (shards > 1)
+    assert done["left_out"] == {"*.bin": shards + 1, "*.py": 1, "hidden files": 1, "indices of weights": indices}
     assert not mark.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
 
@@ -109,6 +110,9 @@ def test_an_index_reaches_no_other_folder(whole: Path, tmp_path: Path):
     index.write_text(json.dumps({"weight_map": {"a": "pytorch_model-9.bin"}}))
     with pytest.raises(ValueError, match=r"lacks pytorch_model-9\.bin"):
         convert(str(old), tmp_path / "new")
+    index.write_text('{"weight_map": {}}')
+    with pytest.raises(ValueError, match="is no index"):
+        convert(str(old), tmp_path / "new")
 
 
 def test_links_are_followed_only_within_the_model(whole: Path, tmp_path: Path):
@@ -133,6 +137,9 @@ def test_nothing_to_convert_and_nowhere_to_write(whole: Path, tmp_path: Path, ca
     for model, sentence in ((whole, "nothing to convert"), (tmp_path, "nothing to convert")):
         called = call(capsys, "convert", model, "--output", tmp_path / "new")
         assert (called.code, sentence in called.sentence) == (2, True)
+    called = call(capsys, "convert", "https://me:secret@host/model", "--output", tmp_path / "new")
+    assert (called.code, "cannot be read from an address" in called.sentence) == (2, True)
+    assert "secret" not in called.err
     old = pickled(whole, tmp_path / "old")
     assert "is there already" in call(capsys, "convert", old, "--output", whole).sentence
     called = call(capsys, "convert", old, "--output", tmp_path / "new")

@@ -48,6 +48,11 @@ def test_a_link_out_of_the_run_is_refused(verb: str, link: str, run: Path, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_a_link_that_leads_in_a_circle_leads_nowhere(run: Path, capsys: pytest.CaptureFixture[str]):
+    (run / "odd").symlink_to("odd")
+    assert call(capsys, "show", run).code == 0
+
+
 @pytest.mark.parametrize("name", ["../../../../secret.txt", "/etc/passwd", "es/../../../x", "..\\x", "./x", "a//b", ""])
 def test_a_manifest_lists_files_of_its_stage_alone(name: str, run: Path):
     stage = RunDir(run).iteration(1).stage("pair")

@@ -1,5 +1,6 @@
 """Answers that were paid for: whole lines count, in any order, and a torn one ends what counts."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,22 @@ def test_a_torn_or_damaged_line_ends_what_counts_and_is_written_over(tmp_path: P
     again = Answers(path)
     assert [again.get(name) for name in "ab"] == [group("a"), group("b")]
     assert path.read_bytes().count(b"\n") == 2
+
+
+def test_a_full_disk_is_told_once_with_the_path_and_the_next_answer_is_whole(tmp_path: Path):
+    path = tmp_path / "out.answers"
+    answers = Answers(path)
+    answers.put("a", group("a"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"out\.answers"):
+            answers.put("b", group("b"))
+        answers.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    answers.put("c", group("c"))
+    answers.close()
+    again = Answers(path)
+    assert (again.get("a"), again.get("b"), again.get("c")) == (group("a"), None, group("c"))
+    assert not again.torn

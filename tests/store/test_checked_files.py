@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,18 +66,29 @@ def test_a_record_that_is_none_is_passed_over(stage: StageDir, content: str):
     assert hashed(stage)[1] == 11
 
 
-def test_a_finished_stage_is_not_read_when_the_run_starts_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_of_a_finished_stage_weights_alone_are_read_when_the_run_starts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(checked_files, "SMALL_BYTES", 0)
     stage = StageDir(tmp_path / "train")
     manifest.begin(stage, {}, {})
     stage.checkpoint.mkdir()
     weights = stage.checkpoint / "model.safetensors"
     weights.write_bytes(b"weights")
-    done = manifest.finish(stage, {}, {}, counts={}, files=[weights], seconds=0.0)
+    stage.metrics.write_bytes(b"{}")
+    done = manifest.finish(stage, {}, {}, counts={}, files=[weights, stage.metrics], seconds=0.0)
     old_record(stage)
-    with monkeypatch.context() as unread:
-        unread.setattr(checked_files, "file_sha256", None)
+    read: list[Path] = []
+
+    def noted(path: Path, advance: Any) -> str:
+        read.append(path)
+        return file_sha256(path, advance)
+
+    with monkeypatch.context() as watched:
+        watched.setattr(checked_files, "file_sha256", None)
+        watched.setattr(manifest, "file_sha256", noted)
         assert manifest.completed(stage, {}, {}) == done
+    assert read == [weights]
     weights.write_bytes(b"WEIGHTS")
     with pytest.raises(ValueError, match=r"model\.safetensors is missing or damaged"):
         manifest.completed(stage, {}, {})

@@ -1,5 +1,6 @@
 """Prompts joined on disk are those that are joined in memory: same prompts, same hash, same words for what is wrong."""
 
+import errno
 import os
 import pickle
 import re
@@ -151,7 +152,11 @@ def test_what_is_not_as_it_was_written_is_told_and_made_again(tmp_path: Path):
         folder.record.write_bytes(content)
         with pytest.raises(ValueError, match=r"prompts\.json is not what was written"):
             prompt_shards.kept_prompts(folder)
-    folder.record.write_bytes(record)
+    folder.record.unlink()
+    folder.record.mkdir()
+    with pytest.raises(ValueError, match=r"prompts\.json is not what was written"):
+        prompt_shards.kept_prompts(folder)
+    assert list(joined(tmp_path, sources)["es"]) == expected
     for n in range(0, len(part), 7):
         folder.part(0).write_bytes(flipped(part, n))
         with pytest.raises(ValueError, match=r"part-00000\.parquet is not what was written"):
@@ -165,3 +170,12 @@ def test_what_is_not_as_it_was_written_is_told_and_made_again(tmp_path: Path):
 
 def flipped(content: bytes, n: int) -> bytes:
     return content[:n] + bytes([content[n] ^ 1 << n % 8]) + content[n + 1 :]
+
+
+def test_a_full_disk_is_the_operating_systems_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(prompt_join, "_TABLES", "PRAGMA max_page_count = 20;" + prompt_join._TABLES)
+    sources = sources_in(tmp_path, en=rows_of({id: text * 400 for id, text in MANY.items()}))
+    with pytest.raises(OSError, match=r"english\.sqlite") as caught:
+        joined(tmp_path, sources)
+    assert caught.value.errno == errno.ENOSPC
+    assert not list((tmp_path / "run").rglob("*.tmp"))

@@ -83,7 +83,8 @@ def require_variable(name: str) -> str:
     """
     mixed = len(name) >= 24 and all(re.search(kind, name) for kind in ("[a-z]", "[A-Z]", r"\d"))
     digits = re.fullmatch(r"[0-9a-fA-F]{32,}", name)
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or mixed or digits or _KEY.fullmatch(name):
+    words = re.fullmatch(r"[A-Z_]+", name)  # of which no key consists: GITHUB_MODELS_API_TOKEN
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or mixed or digits or (_KEY.fullmatch(name) and not words):
         raise ValueError(
             "expected the NAME of the environment variable that holds the key, such as OPENAI_API_KEY, got "
             "something else (not repeated here, it may be the key): export the key, and give the variable's name"

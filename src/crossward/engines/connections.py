@@ -38,8 +38,8 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """Its beginning, for errors."""
-        return self.content[:2000].decode("utf-8", "replace")
+        """As text, for errors: all of it, as a key that is cut would not be found in it."""
+        return self.content.decode("utf-8", "replace")
 
 
 class Connections:

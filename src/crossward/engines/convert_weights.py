@@ -17,6 +17,8 @@ from huggingface_hub.errors import HFValidationError
 from safetensors import safe_open
 from torch import Tensor
 
+from crossward.core.addresses import require_no_address
+
 INDEX = "pytorch_model.bin.index.json"
 ADAPTER = "adapter_model.bin"
 LARGEST_SHARD = "5GB"
@@ -36,9 +38,10 @@ class Written:
 
 def fetched(model: str, *, code: bool) -> Path:
     """The model's folder, of a hub name a snapshot without what is no part of it. Raises ValueError where none is."""
+    require_no_address(model, "a model", "its folder or its name on the hub")
     if Path(model).exists():
         return Path(model)
-    wanted = [*_BESIDE, "pytorch_model*.bin", ADAPTER, "*.safetensors.index.json", *(["*.py"] if code else [])]
+    wanted = [*_BESIDE, "pytorch_model*.bin", ADAPTER, *(["*.py"] if code else [])]
     try:
         return Path(snapshot_download(model, allow_patterns=wanted))
     except (OSError, ValueError, HFValidationError) as error:
@@ -89,6 +92,8 @@ def _shards(folder: Path) -> list[Path]:
     try:
         weights = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
         names = sorted(set(weights.values()))
+        if not names:
+            raise ValueError("it names no file")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"{folder / INDEX} is no index of shards: expected a weight_map of names and files") from None
     for name in names:
@@ -106,7 +111,7 @@ def _read(file: Path) -> dict[str, Tensor]:
         raise ValueError(
             f"{file} holds more than tensors, or is none of torch's files; nothing of it was run: it is not converted"
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+    except Exception as error:  # whatever torch and pickle raise on a stranger's file
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{file} cannot be read as weights: {first[:200]}") from None
     if not isinstance(content, Mapping) or not content:

@@ -208,7 +208,7 @@ class ChatEndpoint:
 
     def excerpt(self, text: str) -> str:
         """The first words of what a server says, without the key."""
-        return visible_line(self.clean(" ".join(text.split()))[:200]) or "an empty answer"
+        return visible_line(" ".join(self.clean(text)[:2000].split())[:200]) or "an empty answer"
 
     def clean(self, text: str) -> str:
         """Some servers repeat the key that they refuse, one or the other encoded."""
@@ -273,10 +273,12 @@ def read_key(endpoint: Endpoint) -> str | None:
 
 
 def _shapes(key: str) -> tuple[str, ...]:
-    """The key as it is and as answers may spell it; base64 up to where its neighbours tell."""
-    whole = base64.b64encode(key.encode()).decode().rstrip("=")
-    escaped = (json.dumps(key)[1:-1], escape(key), quote(key, safe=""), quote(key), whole[: len(key) // 3 * 4])
-    return tuple(dict.fromkeys((key, *escaped)))
+    """The key as it is and as answers may spell it; base64, at any of its three places, up to where neighbours tell."""
+    escaped = [json.dumps(key)[1:-1], escape(key), quote(key, safe=""), quote(key)]
+    for before in range(3):
+        whole = base64.b64encode(b" " * before + key.encode()).decode()
+        escaped.append(whole[-(-before * 8 // 6) : (before + len(key)) * 8 // 6])
+    return tuple(shape for shape in dict.fromkeys((key, *escaped)) if shape)
 
 
 def wait_asked(headers: Mapping[str, str]) -> float | None:

@@ -185,7 +185,7 @@ class MtBenchJudge:
 
     def _rating(self, text: str, ended: Any) -> float | NoRating:
         if not text.strip():
-            return NoRating(reason=f"its answer is empty (finish_reason {ended!r})")
+            return NoRating(reason=f"its answer is empty (finish_reason {self._chat.excerpt(repr(ended))})")
         if ended == "length":
             return NoRating(reason=f"its answer was cut after {self._grading.max_tokens} tokens")
         return parse_rating(text)

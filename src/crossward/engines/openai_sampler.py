@@ -181,7 +181,7 @@ class OpenAiSampler:
         if not found:
             reason = choices[0].get("finish_reason") if isinstance(choices[0], Mapping) else None
             raise _Unusable(
-                f"no choice of its answer has a text that ended (finish_reason {reason!r})",
+                f"no choice of its answer has a text that ended (finish_reason {self._chat.excerpt(repr(reason))})",
                 server="there" if isinstance(reason, str) else None,
             )
         return found

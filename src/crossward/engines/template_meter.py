@@ -1,9 +1,12 @@
-"""What one rendering of a chat template may still do: the largest value, the work, the clock. Knows no jinja2."""
+"""What one rendering of a chat template may still do: the largest value, the work, the clock."""
 
 import threading
 from collections.abc import ItemsView, KeysView, Mapping, ValuesView
 from time import monotonic
 from typing import Any
+
+from jinja2.runtime import LoopContext, Macro
+from jinja2.utils import Cycler, Joiner, Namespace
 
 LARGEST_VALUE = 2**22  # characters (an element counts as 16), and 20 times the conversation's
 MOST_WORK = 2**25  # characters made in one rendering, and 200 times the conversation's; steps count as characters, too
@@ -63,6 +66,12 @@ class _Meter(threading.local):
                 waiting.extend(item.values())
             elif isinstance(item, list | tuple | set | frozenset | KeysView | ItemsView | ValuesView):
                 waiting.extend(item)
+            elif isinstance(item, Namespace):
+                waiting.append(item._Namespace__attrs)  # pyright: ignore[reportAttributeAccessIssue]
+            elif isinstance(item, Macro):
+                total += len(item.name)
+            elif isinstance(item, LoopContext | Cycler | Joiner) and item is not value:
+                raise TooMuch("it puts a loop into a value")  # what a loop gives out has no size that could be known
             if total + _ELEMENT * len(waiting) > self.largest:
                 self.expect(total + _ELEMENT * len(waiting))
         return total

@@ -247,6 +247,8 @@ def _expect_filtered(name: str) -> Callable[[tuple[Any, ...], Mapping[str, Any]]
                 METER.expect(str(value).count(str(asked["old"])) * len(str(asked["new"])))
             case "format":
                 _check_format(str(value), "%", (values[1:], asked))
+            case "round" if isinstance(places := asked.get("precision"), int) and abs(places) > _WIDEST:
+                raise TooMuch(f"it rounds to more than {_WIDEST} places")
             case "sum" if not isinstance(asked.get("start", 0), int | float):
                 raise TooMuch("it adds up with sum what are no numbers")
             case _:
@@ -292,7 +294,7 @@ def _checked(method: BuiltinMethodType, args: tuple[Any, ...], kwargs: Mapping[s
 def _check_format(text: str, mark: str, values: Any) -> None:
     """Raise where a format asks for wide numbers, or for a width that is itself a value."""
     if re.search(r"\d{5}", text) or (
-        re.search(r"%[^a-zA-Z%]*\*", text) if mark == "%" else re.search(r":[^{}]*\{", text)
+        re.search(r"%[^a-zA-Z%]*\*", text) if mark == "%" else re.search(r":[^{}:]*\{", text)
     ):
         raise TooMuch(f"it formats with a width that is a value or above {_WIDEST}")
     if mark == "{" and re.search(r"\{[^{}:!]*[.\[]", text):

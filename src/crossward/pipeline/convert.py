@@ -62,8 +62,8 @@ def _copy_the_rest(folder: Path, target: Path, *, code: bool) -> tuple[list[str]
             left_out["folders"] += 1
         elif path.name.startswith("."):
             left_out["hidden files"] += 1
-        elif path.name.endswith(".bin.index.json"):
-            left_out["indices of pickles"] += 1
+        elif path.name.endswith((".bin.index.json", ".safetensors.index.json")):  # of files that are not there
+            left_out["indices of weights"] += 1
         elif path.suffix in _TAKEN or (code and path.suffix == ".py"):
             shutil.copyfile(path, target / path.name)
             copied.append(path.name)

@@ -5,6 +5,7 @@ output to be, and asking for the same thing again finds it here. A torn or damag
 the output's lock may open it; once the output is written it is deleted. Knows nothing of servers.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -59,6 +60,8 @@ class Answers:
             handle.write(line)
             handle.flush()
         except OSError as error:
+            with suppress(OSError):  # what it still holds would be refused again
+                self.close()
             error.filename = error.filename or str(self._path)
             raise
         self._places[key] = self._end
@@ -66,9 +69,9 @@ class Answers:
 
     def close(self) -> None:
         """The file stays for the next time."""
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            handle.close()
 
     def _opened(self) -> BinaryIO:
         if self._handle is None:

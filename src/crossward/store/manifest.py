@@ -75,8 +75,8 @@ def finish(
 ) -> StageManifest:
     """Close a stage that `begin` opened: hash the files that it made, then write stage.json.
 
-    What it lists is on the disk before it: other libraries write checkpoints, and force nothing there. Raises
-    ValueError for a shard that is no file of its.
+    What it lists is on the disk before it, names too: other libraries write checkpoints, and force nothing there.
+    Raises ValueError for a shard that is no file of its.
     """
     origin = _origin(stage_dir, inputs, settings)
     assert _read_json(stage_dir, stage_dir.inputs) == origin, "a stage is finished with what it was begun with"
@@ -89,8 +89,9 @@ def finish(
         for path in sorted(files)
     }
     _refuse_others(stage_dir, shards)
-    for name in shards:
-        sync_file(stage_dir.path / name)
+    listed = {stage_dir.path / name for name in shards}
+    for path in sorted(listed | {path.parent for path in listed}):
+        sync_file(path)
     checked.write()
     manifest = StageManifest(**origin, counts=_as_json(counts), seconds=seconds, shards=shards)
     _write_json(stage_dir.manifest, asdict(manifest))

@@ -5,9 +5,10 @@ prompts, then one language after another is looked up there, put into the Englis
 keeps them. A language whose sources did not change is not read again. No prompt is held in memory.
 """
 
+import errno
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -67,7 +68,8 @@ def join_on_disk(
     if len(found) == len(sources):
         return found
     directory.prompts.mkdir(parents=True, exist_ok=True)
-    with closing(_Joined(temporary_of(directory.prompts / "english.sqlite"), advance)) as joined:
+    database = temporary_of(directory.prompts / "english.sqlite")
+    with _refused_by_the_disk(database), closing(_Joined(database, advance)) as joined:
         joined.read_twins(twins_source, language_of_twins(sources, twins_source))
         for language, source in sources.items():
             if language not in found:
@@ -79,6 +81,16 @@ def join_on_disk(
                     n_missing=n_missing,
                 )
     return {language: found[language] for language in sources}
+
+
+@contextmanager
+def _refused_by_the_disk(path: Path) -> Iterator[None]:
+    """SQLite's own error as the operating system's, of which a full disk is known by its number."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        number = errno.ENOSPC if error.sqlite_errorcode == sqlite3.SQLITE_FULL else errno.EIO
+        raise OSError(number, str(error), str(path)) from None
 
 
 def source_files(source: Source) -> list[Path] | None:

@@ -6,7 +6,6 @@ what its own rows cost, however many there are in all. Knows no sources.
 """
 
 import json
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -14,7 +13,7 @@ from typing import overload
 
 from crossward.core.records import Prompt
 from crossward.store.checked_files import file_sha256
-from crossward.store.files import write_text
+from crossward.store.files import remove, write_text
 from crossward.store.json_lines import loose_json
 from crossward.store.manifest import ListHash, content_hash
 from crossward.store.parquet_files import ROW_GROUP, read_records, write_rows
@@ -125,7 +124,7 @@ def _record(folder: PromptsDir) -> KeptPrompts | None:
         kept = KeptPrompts(**row | {"parts": tuple(row["parts"])})
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         raise ValueError(f"{folder.record} is not what was written") from None
     if kept.checksum != checksum:
         raise ValueError(f"{folder.record} is not what was written")
@@ -145,5 +144,5 @@ def known_hash(prompts: PromptShards) -> str | None:
 
 def remove_prompts(folder: PromptsDir) -> None:
     """Remove the prompts of a language, the record first, so that a kill half-way leaves none that look whole."""
-    folder.record.unlink(missing_ok=True)
-    shutil.rmtree(folder.path, ignore_errors=True)
+    remove(folder.record)
+    remove(folder.path)

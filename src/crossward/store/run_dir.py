@@ -336,7 +336,8 @@ def require_no_way_out(root: Path) -> None:
         with os.scandir(waiting.pop()) as entries:
             for entry in entries:
                 path = Path(entry.path)
-                if entry.is_symlink() and not path.resolve().is_relative_to(home):
+                # realpath: of links that lead in a circle, Path.resolve makes an error of its own.
+                if entry.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(home):
                     raise ValueError(
                         f"{path} is a link that leads out of the run {root}, which is not followed: "
                         "put what it leads to in its place, or remove it"

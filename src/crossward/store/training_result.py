@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from crossward.store.files import write_text
+from crossward.store.json_lines import loose_json
 from crossward.store.manifest import content_hash
 
 
@@ -16,8 +17,8 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
 def read_result(path: Path) -> dict[str, Any] | None:
     """What was written; None where there is nothing, or something else."""
     try:
-        content = json.loads(path.read_bytes())
+        content = loose_json(path.read_bytes())
         result = content["result"]
         return result if isinstance(result, dict) and content["checksum"] == content_hash(result) else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
