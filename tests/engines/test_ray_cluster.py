@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from crossward.engines import ray_cluster, ray_replica, ray_workers
+from crossward.engines import ray_cluster, ray_replica
 from crossward.engines.ray_cluster import Cluster, when_there
-from crossward.engines.ray_replica import Record, Surroundings, failure_of, look_around
+from crossward.engines.ray_replica import Record, Surroundings, error_of, failure_of, look_around
 
 pytest.importorskip("ray")
 AROUND = Surroundings(folder=".", variables={}, node="10.0.0.1", restarts=1)
@@ -56,7 +56,7 @@ def test_a_node_tells_whether_it_sees_the_drivers_files(tmp_path: Path, monkeypa
 def test_what_another_node_raises_names_it(raised, kind, said, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ray_replica, "_node", lambda: "10.0.0.7")
     with pytest.raises(kind, match=said):
-        raise ray_workers._error(failure_of(raised, step="policy", piece="piece 3 of es", around=AROUND))
+        raise error_of(failure_of(raised, step="policy", piece="piece 3 of es", around=AROUND))
     monkeypatch.setattr(ray_replica, "_node", lambda: AROUND.node)
     assert failure_of(raised, step="policy", piece="", around=AROUND).node == ""
 
