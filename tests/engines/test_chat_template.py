@@ -239,7 +239,7 @@ def test_limits_grow_with_the_conversation():
 
 
 def test_a_wide_date_is_refused_before_it_is_made():
-    with pytest.raises(ValueError, match=f"a value of {256 * 5 * 20000} characters"):
+    with pytest.raises(ValueError, match="it formats a date by more than 200 characters"):
         render(BOMBS["wide dates"])
 
 

@@ -8,7 +8,7 @@ is read; small stages have none.
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 
 from crossward.store.files import write_text
@@ -49,6 +49,13 @@ class CheckedFiles:
     @property
     def _settled(self) -> int:
         return self._written_ns - SETTLED_NS
+
+
+def refuse_others(stage_dir: StageDir, listed: Container[str]) -> None:
+    """Raise ValueError for a shard that the manifest does not list: whoever reads the stage would take it for one."""
+    for path in (*(path for _, _, path in stage_dir.shards()), *stage_dir.language_files()):
+        if stage_dir.relative(path) not in listed:
+            raise ValueError(f"file {path} is none that {stage_dir.title} made: move it away and run again")
 
 
 def file_sha256(path: Path, advance: CountBytes | None = None) -> str:

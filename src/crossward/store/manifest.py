@@ -6,13 +6,13 @@ say what changed. Knows hashes and names, not what the shards hold.
 
 import hashlib
 import json
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from crossward.store.changes import changes, shown
-from crossward.store.checked_files import CheckedFiles, CountBytes, file_sha256
+from crossward.store.checked_files import CheckedFiles, CountBytes, file_sha256, refuse_others
 from crossward.store.files import is_temporary, remove, sync_file, write_bytes
 from crossward.store.json_lines import loose_json
 from crossward.store.parquet_files import count_rows
@@ -88,7 +88,7 @@ def finish(
         }
         for path in sorted(files)
     }
-    _refuse_others(stage_dir, shards)
+    refuse_others(stage_dir, shards)
     listed = {stage_dir.path / name for name in shards}
     for path in sorted(listed | {path.parent for path in listed}):
         sync_file(path)
@@ -115,7 +115,7 @@ def completed(
     manifest = read(stage_dir)
     if manifest is None or _origin_of(manifest) != _origin(stage_dir, inputs, settings):
         return None
-    _refuse_others(stage_dir, manifest.shards.keys())
+    refuse_others(stage_dir, manifest.shards.keys())
     missing: list[str] = []
     checked = CheckedFiles(stage_dir)
     for name, shard in manifest.shards.items():
@@ -234,13 +234,6 @@ class ListHash:
 
 def _canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
-
-
-def _refuse_others(stage_dir: StageDir, listed: Container[str]) -> None:
-    """Raise ValueError for a shard that the manifest does not list: whoever reads the stage would take it for one."""
-    for path in (*(path for _, _, path in stage_dir.shards()), *stage_dir.language_files()):
-        if stage_dir.relative(path) not in listed:
-            raise ValueError(f"file {path} is none that {stage_dir.title} made: move it away and run again")
 
 
 def _origin(stage_dir: StageDir, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:
