@@ -133,6 +133,23 @@ def test_cut_training_goes_on(setting: Setting, undisturbed: Path, step, tmp_pat
     assert_as_undisturbed(tmp_path, undisturbed)
 
 
+def test_what_it_came_to_is_kept_before_the_checkpoint_is_there(spec: ModelSpec, tmp_path: Path):
+    """A kill between the two: what was kept of a training without a checkpoint is written anew with it."""
+    output, kept = tmp_path / "output", []
+    told = TrlTrainer(spec, load_tokens(spec)).train(
+        make_pairs(spec, load_tokens(spec), n=4),
+        TRAINING,
+        output=output,
+        metrics=tmp_path / "metrics.jsonl",
+        keep=lambda result: kept.append((output.exists(), result)),
+    )
+    ((there, result),) = kept
+    assert not there
+    assert output.exists()
+    assert result | {"seconds": 0} == told | {"seconds": 0}
+    assert {"loss", "steps", "pairs", "dropped_too_long"} <= result.keys()
+
+
 def test_cut_twice(setting: Setting, undisturbed: Path, tmp_path: Path, monkeypatch):
     for step in (3, 5):
         with monkeypatch.context() as patch:

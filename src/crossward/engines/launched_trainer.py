@@ -21,7 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from crossward.engines.pair_table import write_pairs
-from crossward.engines.protocols import Advance, Lora, ModelSpec, Training, TrainingPair, no_progress
+from crossward.engines.protocols import (
+    Advance,
+    Lora,
+    ModelSpec,
+    Training,
+    TrainingPair,
+    kept_by_nobody,
+    no_progress,
+)
 from crossward.engines.tokens import ChatTokens
 from crossward.engines.training_folder import SAVE_SECONDS, TrainingFolder
 
@@ -71,6 +79,7 @@ class LaunchedTrainer:
         output: Path,
         metrics: Path,
         advance: Advance = no_progress,
+        keep: Callable[[dict[str, float]], None] = kept_by_nobody,
     ) -> dict[str, float]:
         """As TrlTrainer.train, which see. Raises ValueError where the processes fail."""
         program = found_program(self._launch)
@@ -93,9 +102,11 @@ class LaunchedTrainer:
                 done = _follow(process, work, advance)
             if process.returncode != 0 or not output.exists():
                 raise _failure(work, self._launch, process.returncode, done)
-            result = json.loads(work.result.read_text(encoding="utf-8"))
+            last = json.loads(work.result.read_text(encoding="utf-8"))
+            result = {**last, **asdict(counts), "seconds": round(time.monotonic() - started, 3)}
+            keep(result)
             work.remove()
-        return {**result, **asdict(counts), "seconds": round(time.monotonic() - started, 3)}
+        return result
 
 
 def found_program(launch: Sequence[str]) -> str:

@@ -206,6 +206,10 @@ class Scorer(Protocol):
         ...
 
 
+def kept_by_nobody(result: dict[str, float]) -> None:
+    """What a training came to is not wanted before its checkpoint is there."""
+
+
 class Trainer(Protocol):
     def train(
         self,
@@ -215,10 +219,13 @@ class Trainer(Protocol):
         output: Path,
         metrics: Path,
         advance: Advance = no_progress,
+        keep: Callable[[dict[str, float]], None] = kept_by_nobody,
     ) -> dict[str, float]:
         """Train with DPO + NLL, save a checkpoint in `output` (resuming one that was cut), log steps to `metrics`.
 
-        The pairs are taken one by one and kept on the disk. `advance` counts optimiser steps.
+        The pairs are taken one by one and kept on the disk. `advance` counts optimiser steps. `keep` is given what is
+        returned: right before `output` is there, so that a kill between the two loses nothing, or, where other
+        processes write it, right after.
         """
         ...
 

@@ -30,7 +30,7 @@ from crossward.engines.logprobs import share_prompts
 from crossward.engines.models import DTYPES, adapter_folder, base_spec, load_model, resolve_device
 from crossward.engines.pair_table import open_pairs, write_pairs
 from crossward.engines.processes import ALONE, Processes
-from crossward.engines.protocols import Advance, Lora, ModelSpec, Training, TrainingPair, no_progress
+from crossward.engines.protocols import Advance, Lora, ModelSpec, Training, TrainingPair, kept_by_nobody, no_progress
 from crossward.engines.state_files import force, force_all
 from crossward.engines.tokens import ChatTokens
 from crossward.engines.training_folder import SAVE_SECONDS, TrainingFolder
@@ -70,6 +70,7 @@ class TrlTrainer:
         output: Path,
         metrics: Path,
         advance: Advance = no_progress,
+        keep: Callable[[dict[str, float]], None] = kept_by_nobody,
     ) -> dict[str, float]:
         """Train, save the checkpoint in `output`, log every step to `metrics`; returns the last step's values.
 
@@ -82,17 +83,35 @@ class TrlTrainer:
         with work.held():
             work.clear_for_start(self._say)
             counts = write_pairs(work.pairs, pairs, self._tokens, max_length=training.max_length)
-            last = self.train_table(work.pairs, training, output=output, metrics=metrics, advance=advance)
+
+            def whole(last: dict[str, float]) -> dict[str, float]:
+                return {**last, **asdict(counts), "seconds": round(time.monotonic() - started, 3)}
+
+            last = self.train_table(
+                work.pairs,
+                training,
+                output=output,
+                metrics=metrics,
+                advance=advance,
+                keep=lambda last: keep(whole(last)),
+            )
             work.remove()
-        return {**last, **asdict(counts), "seconds": round(time.monotonic() - started, 3)}
+        return whole(last)
 
     def train_table(
-        self, table: Path, training: Training, *, output: Path, metrics: Path, advance: Advance = no_progress
+        self,
+        table: Path,
+        training: Training,
+        *,
+        output: Path,
+        metrics: Path,
+        advance: Advance = no_progress,
+        keep: Callable[[dict[str, float]], None] = kept_by_nobody,
     ) -> dict[str, float]:
         """`train` on pairs that are written already (pair_table.py); the folder of a training that was cut stays."""
         work = TrainingFolder(output)
         trainer = self._trainer(open_pairs(table), training, work.path, metrics)
-        return self._finish(trainer, training, output=output, work=work, advance=advance)
+        return self._finish(trainer, training, output=output, work=work, advance=advance, keep=keep)
 
     def _trainer(self, rows: Dataset, training: Training, work: Path, metrics: Path) -> PairTrainer:
         trainer = self._pair_trainer(PairTrainer, rows, training, work, metrics)
@@ -147,7 +166,14 @@ class TrlTrainer:
         return [journal, SaveByTheClock(self._save_seconds, agree=processes.agree)]
 
     def _finish(
-        self, trainer: BaseTrainer, training: Training, *, output: Path, work: TrainingFolder, advance: Advance
+        self,
+        trainer: BaseTrainer,
+        training: Training,
+        *,
+        output: Path,
+        work: TrainingFolder,
+        advance: Advance,
+        keep: Callable[[dict[str, float]], None] = kept_by_nobody,
     ) -> dict[str, float]:
         """Train to the end, from the last state that was kept; save; returns the last step's values and the steps."""
         processes = self._processes
@@ -155,10 +181,13 @@ class TrlTrainer:
             trainer.add_callback(Steps(advance))
             trainer.add_callback(MarkWhole(work, processes))
             trainer.train(resume_from_checkpoint=work.last_state(processes.sharding, processes.count))
+            logged = trainer.state.log_history[-2].items()  # the very last entry sums the training up
+            last = {key: float(value) for key, value in logged if isinstance(value, int | float)}
+            last |= {"steps": trainer.state.global_step}
+            if processes.first:
+                keep(last)
             self._save(trainer, training, output)
-        logged = trainer.state.log_history[-2].items()  # the very last entry sums the training up
-        last = {key: float(value) for key, value in logged if isinstance(value, int | float)}
-        return last | {"steps": trainer.state.global_step}
+        return last
 
     def _save(self, trainer: BaseTrainer, training: Training, output: Path) -> None:
         """Weights as safetensors, tokenizer and generation config as they came, under the final name in one step."""

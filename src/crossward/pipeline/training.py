@@ -54,16 +54,20 @@ def train(
                     advance(n)
                     progress.trained(stage.title, stage.metrics)
 
-                result = open_trainer().train(
+                n_left_out = sum(piece.n for piece in pieces) // 2 - ready
+
+                def counted(result: dict[str, float]) -> dict[str, float]:
+                    return counting_left_out(result, n_left_out) | {"replayed": len(windows.offline)}
+
+                trained = open_trainer().train(
                     scored_pairs(pieces, windows),
                     training,
                     output=stage.checkpoint,
                     metrics=stage.metrics,
                     advance=stepped,
+                    keep=lambda result: write_result(stage.trained, counted(result)),
                 )
-            n = sum(piece.n for piece in pieces) // 2
-            result = counting_left_out(result, n - ready) | {"replayed": len(windows.offline)}
-            write_result(stage.trained, result)
+            result = counted(trained)
         elif (kept := read_result(stage.trained)) is not None:
             result = kept
         else:
