@@ -20,6 +20,7 @@ from crossward.engines.models import base_spec, load_model
 from crossward.engines.protocols import ModelSpec, VllmOptions
 from crossward.engines.reward_model import RewardModelRater
 from crossward.engines.seq2seq_translator import Seq2SeqTranslator
+from crossward.engines.state_files import Whole, names_in, sums_of, write_whole
 from crossward.engines.tokens import load_tokens
 from crossward.engines.trl_trainer import TrlTrainer
 from crossward.engines.vllm_engine import VllmEngine, vllm_problem
@@ -151,6 +152,7 @@ def test_a_training_that_goes_on_unpickles_no_state_of_a_stranger(chat: Path, tm
     (state / "trainer_state.json").write_text(trainer_state)
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "scaler.pt", "training_args.bin"):
         plant_pickle(state / name, tmp_path / "mark")
+    write_whole(state, Whole(sharding="none", processes=1, files=sums_of(state, names_in(state))))  # as a stranger can
     trainer = TrlTrainer(spec, tokens)
     with pytest.raises(Exception, match=r"[Ww]eights.only"):
         trainer.train(pairs, TRAINING, output=tmp_path / "output", metrics=tmp_path / "metrics.jsonl")
