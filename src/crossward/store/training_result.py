@@ -1,4 +1,4 @@
-"""What a trainer said of itself, kept from before its checkpoint is there: a kill may come before stage.json holds it."""
+"""What a trainer said of itself, kept before its checkpoint is there: a kill may come before stage.json holds it."""
 
 import json
 from pathlib import Path
