@@ -84,19 +84,15 @@ class TrlTrainer:
             work.clear_for_start(self._say)
             counts = write_pairs(work.pairs, pairs, self._tokens, max_length=training.max_length)
 
-            def whole(last: dict[str, float]) -> dict[str, float]:
-                return {**last, **asdict(counts), "seconds": round(time.monotonic() - started, 3)}
+            came_to: dict[str, float] = {}
 
-            last = self.train_table(
-                work.pairs,
-                training,
-                output=output,
-                metrics=metrics,
-                advance=advance,
-                keep=lambda last: keep(whole(last)),
-            )
+            def kept(last: dict[str, float]) -> None:
+                came_to.update(last, **asdict(counts), seconds=round(time.monotonic() - started, 3))
+                keep(came_to)
+
+            self.train_table(work.pairs, training, output=output, metrics=metrics, advance=advance, keep=kept)
             work.remove()
-        return whole(last)
+        return came_to
 
     def train_table(
         self,
