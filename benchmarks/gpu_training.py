@@ -45,6 +45,8 @@ from crossward.engines.models import settle
 from crossward.engines.protocols import Judged, Lora, ModelSpec, Training, TrainingPair
 from crossward.engines.tokens import load_tokens
 from crossward.engines.trl_trainer import TrlTrainer
+from crossward.pipeline.progress import Silent
+from crossward.pipeline.training import with_reference
 from crossward.plan_tables import hardware_table
 from crossward.store.json_lines import read_json_lines
 
@@ -184,18 +186,7 @@ def train_alone(
     settle()
     tokens = load_tokens(spec)
     with closing(HfScorer(spec, tokens)) as reference:
-        scores = reference.score(judged)
-    pairs = [
-        TrainingPair(
-            instruction=pair.instruction,
-            chosen=pair.responses[0],
-            rejected=pair.responses[1],
-            reference_chosen_logprob=chosen.logprob,
-            reference_rejected_logprob=rejected.logprob,
-        )
-        for pair, (chosen, rejected) in zip(judged, scores, strict=True)
-        if chosen is not None and rejected is not None
-    ]
+        pairs = with_reference(judged, reference, Silent())
     total = tokens_of(pairs)
     found: dict[str, Trained] = {}
     for kind in kinds:

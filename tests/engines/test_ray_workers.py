@@ -97,6 +97,15 @@ def test_a_killed_replica_changes_nothing_and_the_terminal_stays_quiet(local, tm
     _wait_until_gone(tmp_path / "noted")
 
 
+def test_a_piece_is_handed_over_before_the_next_one_is_done(local, tmp_path):
+    """The driver writes it: a kill loses what is in work, and not what was done."""
+    with workers().crew([step("policy", how="waits", noted=tmp_path / "noted")]) as crew:
+        came = crew.stream([PIECES[0], PIECES[3]])
+        assert next(came)[0].index == 0
+        (tmp_path / "noted.go").touch()
+        assert [piece.index for piece, _ in came] == [3]
+
+
 def test_what_a_step_raises_is_raised_here(local):
     for how, kind, said in (
         ("bad", ValueError, "row 3 of it cannot be read"),

@@ -50,6 +50,12 @@ def add(by: int, seconds: float, how: str, engine: Adder, piece: Piece, value: i
                 Path("/nowhere/at/all").read_bytes()
             case "bug":
                 raise KeyError("a bug")
+            case "waits":  # for a file that the driver makes
+                until = time.monotonic() + 30
+                while not Path(f"{engine.noted}.go").exists():
+                    if time.monotonic() > until:
+                        raise ValueError("nobody took the piece before this one")
+                    time.sleep(0.05)
             case "poison":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "killed once" if not (mark := Path(f"{engine.noted}.killed")).exists():
